@@ -1,0 +1,46 @@
+"""gapbench: which quantity of a trained network, computed without held-out data, predicts its generalization gap?
+
+``run`` trains a zoo and reads its measures, ``read`` reads measures of one network, ``leaderboard`` scores a zoo,
+``report`` writes its page, ``measure`` declares a new measure. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gapbench.api import leaderboard, plan, read, report, run
+    from gapbench.measures.registry import Estimate, Undefined, measure, quantity, variants
+
+__version__ = version("gapbench")
+
+_HOMES = {
+    **dict.fromkeys(("leaderboard", "plan", "read", "report", "run"), "gapbench.api"),
+    **dict.fromkeys(("Estimate", "Undefined", "measure", "quantity", "variants"), "gapbench.measures.registry"),
+}
+
+__all__ = [
+    "Estimate",
+    "Undefined",
+    "__version__",
+    "leaderboard",
+    "measure",
+    "plan",
+    "quantity",
+    "read",
+    "report",
+    "run",
+    "variants",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'gapbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
