@@ -1,0 +1,134 @@
+"""The training loop: one for every architecture, optimiser and data set."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, log_softmax
+
+from gapbench.datasets.law import noisy_law_errors, noisy_law_losses
+from gapbench.datasets.seeds import derive_seed, generator
+from gapbench.datasets.spec import Split
+from gapbench.models.build import build
+from gapbench.models.flat import flatten
+from gapbench.models.optimisers import optimiser
+from gapbench.models.spec import RunSpec
+from gapbench.models.trained import History, Outcome, TestResults, Trained, Trajectory
+
+EXAMPLES_AT_ONCE = 2000
+
+Progress = Callable[[int, float], None]
+"""Called after every epoch with its number and the training loss in nats."""
+
+
+def train(
+    spec: RunSpec,
+    data: tuple[Split, Split],
+    *,
+    trajectory_epochs: Collection[int] = (),
+    progress: Progress | None = None,
+) -> tuple[Trained, Outcome, TestResults]:
+    """Train the network of a spec until its training loss is at most ``stop_loss_nats``, or for ``max_epochs``.
+
+    The loss that stops it is that of the whole training set in evaluation mode after an epoch. Training also stops,
+    without having converged, once that loss is not finite. The state dict after each of ``trajectory_epochs`` is kept
+    (epoch 0 is the initial network). Every draw comes from generators derived from the spec's seeds; the global
+    generator, which dropout uses, is seeded for the run and restored after it.
+    """
+    started = time.perf_counter()
+    sample, test = data
+    seeds = (spec.root_seed, "train", spec.seed)
+    network = build(spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(*seeds, "initialisation"))
+    initial = _copy_state(network)
+    values, gradients = flatten(network)
+    rule = optimiser(spec, values, gradients)
+    order = generator(*seeds, "order")
+    inputs = _channels_last(sample.inputs)
+    loss, error = _loss_and_error(network, inputs, sample.labels)
+    steps, losses, errors = [0], [loss], [error]
+    states = {0: initial} if 0 in trajectory_epochs else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(*seeds, "dropout"))
+        for epoch in range(1, spec.max_epochs + 1):
+            shuffled = torch.randperm(len(sample), generator=order)
+            batches = torch.split(inputs[shuffled], spec.batch_size)
+            batch_labels = torch.split(sample.labels[shuffled], spec.batch_size)
+            network.train()
+            for batch, labels in zip(batches, batch_labels, strict=True):
+                rule.before_backward()
+                cross_entropy(network(batch), labels).backward()  # type: ignore[no-untyped-call]
+                rule.step()
+            loss, error = _loss_and_error(network, inputs, sample.labels)
+            steps.append(steps[-1] + math.ceil(len(sample) / spec.batch_size))
+            losses.append(loss)
+            errors.append(error)
+            if epoch in trajectory_epochs:
+                states[epoch] = _copy_state(network)
+            if progress is not None:
+                progress(epoch, loss)
+            if loss <= spec.stop_loss_nats or not math.isfinite(loss):
+                break
+    seconds = time.perf_counter() - started
+    history = History(*(torch.tensor(column, dtype=torch.float64) for column in (steps, losses, errors)))
+    final = build(spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(*seeds, "initialisation"))
+    final.load_state_dict(_copy_state(network))
+    final.eval()
+    trained = Trained(final, initial, sample, history, Trajectory(states) if states else None)
+    outcome, results = _outcome(spec, network, test, history, seconds)
+    return trained, outcome, results
+
+
+def _outcome(
+    spec: RunSpec, network: nn.Module, test: Split, history: History, seconds: float
+) -> tuple[Outcome, TestResults]:
+    log_probabilities = log_softmax(_outputs(network, _channels_last(test.inputs)), dim=1)
+    right = log_probabilities.argmax(dim=1) == test.labels
+    noise = spec.data.label_noise
+    errors = noisy_law_errors(right, noise, test.classes)
+    losses = noisy_law_losses(log_probabilities, test.labels, noise)
+    wrong = (~right).double()
+    last = float(history.loss_nats[-1])
+    outcome = Outcome(
+        train_error=float(history.error[-1]),
+        test_error=float(errors.mean()),
+        test_error_standard_error=_standard_error(errors),
+        clean_test_error=float(wrong.mean()),
+        clean_test_error_standard_error=_standard_error(wrong),
+        train_loss_nats=last,
+        test_loss_nats=float(losses.mean()),
+        test_loss_standard_error=_standard_error(losses),
+        test_size=len(test),
+        epochs=len(history.steps) - 1,
+        steps=int(history.steps[-1]),
+        converged=last <= spec.stop_loss_nats,
+        seconds=seconds,
+    )
+    return outcome, TestResults(errors.float(), losses.float())
+
+
+def _standard_error(values: Float[Tensor, " n"]) -> float:
+    return float(values.std() / math.sqrt(len(values)))
+
+
+def _loss_and_error(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+    outputs = _outputs(network, inputs)
+    return float(cross_entropy(outputs, labels)), float((outputs.argmax(dim=1) != labels).double().mean())
+
+
+def _outputs(network: nn.Module, inputs: Tensor) -> Tensor:
+    network.eval()
+    with torch.inference_mode():
+        return torch.cat([network(batch) for batch in torch.split(inputs, EXAMPLES_AT_ONCE)]).double()
+
+
+def _channels_last(inputs: Tensor) -> Tensor:
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+
+def _copy_state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone().contiguous() for name, tensor in network.state_dict().items()}

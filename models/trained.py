@@ -1,0 +1,97 @@
+"""What training leaves behind: `Trained` (what a measure may see), `Outcome` (what it may not), `Trajectory`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor, nn
+
+    from gapbench.datasets.spec import Split
+
+
+@dataclass(frozen=True)
+class History:
+    """The training curve, one entry an epoch, entry 0 being the initial network. It is stored with every run.
+
+    ``steps``: optimiser steps taken so far; ``loss_nats`` and ``error``: mean cross-entropy and error of the whole
+    training set in evaluation mode; all of shape (epochs + 1,), float64.
+    """
+
+    steps: Float[Tensor, " epochs"]
+    loss_nats: Float[Tensor, " epochs"]
+    error: Float[Tensor, " epochs"]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Parameters and buffers along the training path: ``states[e]`` is the state dict after epoch e."""
+
+    states: Mapping[int, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and all that a complexity measure may look at: no test data, no gap, no spec.
+
+    ``network`` is in evaluation mode; ``initial`` is its state dict before training; ``train`` is the sample it was
+    trained on, with the labels it was trained on.
+    """
+
+    network: nn.Module
+    initial: Mapping[str, Tensor]
+    train: Split
+    history: History | None = None
+    trajectory: Trajectory | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. Errors are fractions, losses are in nats.
+
+    ``test_error`` and ``test_loss_nats`` are under the training law: with label noise p over C classes a test example
+    has error p(C-1)/C where the prediction is right and 1 - p/C where it is wrong. ``clean_test_error`` is against
+    the true labels. Standard errors are those of the mean over the test sample.
+    """
+
+    train_error: float
+    test_error: float
+    test_error_standard_error: float
+    clean_test_error: float
+    clean_test_error_standard_error: float
+    train_loss_nats: float
+    test_loss_nats: float
+    test_loss_standard_error: float
+    test_size: int
+    epochs: int
+    steps: int
+    converged: bool
+    seconds: float
+
+    @property
+    def error_gap(self) -> float:
+        """Test error under the training law minus training error."""
+        return self.test_error - self.train_error
+
+    @property
+    def loss_gap(self) -> float:
+        """Test loss under the training law minus training loss, in nats."""
+        return self.test_loss_nats - self.train_loss_nats
+
+    @property
+    def clean_error_gap(self) -> float:
+        """Test error against the true labels minus training error."""
+        return self.clean_test_error - self.train_error
+
+
+@dataclass(frozen=True)
+class TestResults:
+    """Per test example, under the training law: its error (a fraction) and its loss in nats; no measure sees them."""
+
+    __test__ = False
+
+    errors: Float[Tensor, " n"]
+    losses: Float[Tensor, " n"]

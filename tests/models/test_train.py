@@ -1,0 +1,162 @@
+"""Training: deterministic for a spec, equal to torch.optim's rules, stopped by the loss, silent about global state."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import random
+
+import numpy
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from gapbench.datasets.errors import InputError
+from gapbench.datasets.load import load
+from gapbench.datasets.spec import DataSpec, Split
+from gapbench.models.build import build
+from gapbench.models.flat import flatten
+from gapbench.models.optimisers import optimiser
+from gapbench.models.spec import RunSpec
+from gapbench.models.train import train
+
+DATA = DataSpec("digits", train_size=64)
+MLP = RunSpec(DATA, "mlp", width=16, depth=2, learning_rate=0.05, batch_size=16, max_epochs=300)
+CNN = RunSpec(
+    DATA, "cnn", width=4, depth=2, learning_rate=0.05, batch_size=16, norm="batch", dropout=0.2, max_epochs=20
+)
+
+
+ADAM = dataclasses.replace(MLP, optimiser="adam", learning_rate=0.003, dropout=0.1)
+
+
+@pytest.mark.parametrize("spec", [MLP, CNN, ADAM])
+def test_training_twice_gives_the_same_bits(spec: RunSpec) -> None:
+    first, outcome, results = train(spec, load(DATA))
+    second, again, results_again = train(spec, load(DATA))
+    for name, tensor in first.network.state_dict().items():
+        assert torch.equal(tensor, second.network.state_dict()[name]), name
+    assert dataclasses.replace(outcome, seconds=0) == dataclasses.replace(again, seconds=0)
+    assert torch.equal(results.losses, results_again.losses)
+
+
+def test_another_seed_gives_other_bits() -> None:
+    first = train(MLP, load(DATA))[0]
+    second = train(dataclasses.replace(MLP, seed=1), load(DATA))[0]
+    assert not torch.equal(first.network.output.weight, second.network.output.weight)
+    assert not torch.equal(first.initial["output.weight"], second.initial["output.weight"])
+
+
+def test_global_generators_are_untouched() -> None:
+    before = torch.get_rng_state(), pickle.dumps(numpy.random.get_state()), random.getstate()  # noqa: NPY002
+    train(CNN, load(DATA))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == pickle.dumps(numpy.random.get_state())  # noqa: NPY002
+    assert before[2] == random.getstate()
+
+
+def test_the_result_does_not_depend_on_the_global_generator() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = train(CNN, load(DATA))[0]
+        torch.manual_seed(2)
+        second = train(CNN, load(DATA))[0]
+    assert torch.equal(first.network.output.weight, second.network.output.weight)
+
+
+def test_stops_at_the_loss_and_says_so() -> None:
+    trained, outcome, _ = train(MLP, load(DATA))
+    assert outcome.converged
+    assert outcome.train_loss_nats <= 0.01
+    assert trained.history is not None
+    assert (trained.history.loss_nats[:-1] > 0.01).all()
+    assert outcome.epochs == len(trained.history.steps) - 1
+    assert outcome.steps == outcome.epochs * 4
+    with torch.no_grad():
+        recomputed = cross_entropy(trained.network(trained.train.inputs).double(), trained.train.labels)
+    assert float(recomputed) == pytest.approx(outcome.train_loss_nats, rel=1e-6)
+
+
+def test_a_run_cut_short_has_not_converged() -> None:
+    assert not train(dataclasses.replace(MLP, max_epochs=1), load(DATA))[1].converged
+
+
+def test_a_diverging_run_stops_and_has_not_converged() -> None:
+    trained, outcome, _ = train(dataclasses.replace(MLP, learning_rate=1e30), load(DATA))
+    assert not outcome.converged
+    assert outcome.epochs < 300
+    assert trained.history is not None
+
+
+def test_label_noise_changes_labels_and_nothing_else() -> None:
+    spec = dataclasses.replace(MLP, data=dataclasses.replace(DATA, label_noise=1.0))
+    clean, noisy = train(MLP, load(DATA))[0], train(spec, load(spec.data))[0]
+    assert torch.equal(clean.train.inputs, noisy.train.inputs)
+    assert not torch.equal(clean.train.labels, noisy.train.labels)
+    for name, tensor in clean.initial.items():
+        assert torch.equal(tensor, noisy.initial[name]), name
+
+
+def test_test_error_is_under_the_training_law() -> None:
+    spec = dataclasses.replace(MLP, data=dataclasses.replace(DATA, label_noise=1.0))
+    outcome = train(spec, load(spec.data))[1]
+    assert outcome.test_error == pytest.approx(0.9, abs=1e-12)
+    assert outcome.test_error_standard_error == pytest.approx(0, abs=1e-9)
+    assert abs(outcome.clean_test_error - 0.9) < 5 * outcome.clean_test_error_standard_error
+
+
+def test_the_trajectory_holds_the_states_asked_for() -> None:
+    trained, outcome, _ = train(dataclasses.replace(MLP, max_epochs=3), load(DATA), trajectory_epochs=(0, 1, 3, 9))
+    assert trained.trajectory is not None
+    assert sorted(trained.trajectory.states) == [0, 1, 3]
+    assert outcome.epochs == 3
+    for name, tensor in trained.network.state_dict().items():
+        assert torch.equal(trained.trajectory.states[3][name], tensor)
+        assert torch.equal(trained.trajectory.states[0][name], trained.initial[name])
+
+
+@pytest.mark.parametrize(("name", "decay"), [("sgd", 0.0), ("sgd", 0.01), ("adam", 0.0), ("adam", 0.01)])
+@pytest.mark.parametrize("architecture", ["mlp", "cnn"])
+def test_update_rules_equal_those_of_torch(name: str, decay: float, architecture: str) -> None:
+    spec = RunSpec(DATA, architecture, 6, 2, 0.03, 16, optimiser=name, momentum=0.9, weight_decay=decay)
+    sample = load(DATA)[0]
+    mine, theirs = (
+        build(spec, tuple(sample.inputs.shape[1:]), 10, torch.Generator().manual_seed(0)).double() for _ in range(2)
+    )
+    rule = optimiser(spec, *flatten(mine))
+    reference = (
+        torch.optim.SGD(theirs.parameters(), lr=0.03, momentum=0.9, weight_decay=decay)
+        if name == "sgd"
+        else torch.optim.Adam(theirs.parameters(), lr=0.03, weight_decay=decay)
+    )
+    inputs = sample.inputs.double()
+    for batch, labels in zip(inputs.split(16), sample.labels.split(16), strict=True):
+        rule.before_backward()
+        cross_entropy(mine(batch), labels).backward()
+        rule.step()
+        reference.zero_grad()
+        cross_entropy(theirs(batch), labels).backward()
+        reference.step()
+    for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_unknown_names_are_refused_with_the_closest() -> None:
+    for field, value, close in (
+        ("architecture", "mlpp", "mlp"),
+        ("optimiser", "adamm", "adam"),
+        ("activation", "rely", "relu"),
+        ("norm", "batchh", "batch"),
+    ):
+        with pytest.raises(InputError, match=close):
+            train(dataclasses.replace(MLP, **{field: value}), load(DATA))
+
+
+def test_a_cnn_refuses_vectors() -> None:
+    with pytest.raises(InputError, match=r"images of shape"):
+        build(CNN, (64,), 10, torch.Generator())
+
+
+def test_one_batch_of_one_sample_is_a_split() -> None:
+    inputs = torch.zeros(3, 1, 8, 8)
+    assert len(Split(inputs, torch.zeros(3, dtype=torch.int64), 10)) == 3
