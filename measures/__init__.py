@@ -1,0 +1,47 @@
+"""Complexity measures: plain functions of the quantities of a trained network.
+
+`MEASURES` and `QUANTITIES` are read-only mappings from name to entry. A new family is a new module, named here.
+"""
+
+from gapbench.measures import (
+    capacity,
+    controls,
+    curvature,
+    kernel,
+    margins,
+    norms,
+    optimisation,
+    pac_bayes,
+    path,
+    perturbation,
+    quantities,
+    sharpness,
+    spectral,
+    spectrum,
+    tangent,
+)
+from gapbench.measures.registry import Estimate, Undefined, build, collect, measure, quantity, variants
+
+_MODULES = (
+    quantities,
+    perturbation,
+    curvature,
+    tangent,
+    capacity,
+    norms,
+    spectral,
+    margins,
+    path,
+    pac_bayes,
+    sharpness,
+    optimisation,
+    kernel,
+    spectrum,
+    controls,
+)
+
+BUILT_IN = build(entry for module in _MODULES for entry in collect(module))
+MEASURES = BUILT_IN.measures
+QUANTITIES = BUILT_IN.quantities
+
+__all__ = ["BUILT_IN", "MEASURES", "QUANTITIES", "Estimate", "Undefined", "measure", "quantity", "variants"]

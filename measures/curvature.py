@@ -1,0 +1,260 @@
+"""The Hessian of the mean training loss: its products, its largest eigenvalue, its trace."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, one_hot, softmax
+
+from gapbench.measures.per_example import (
+    JACOBIAN_EXAMPLES,
+    jacobian,
+    layer_sweeps,
+    other_parameters,
+    single_use_layers,
+    squared_gradient_norms,
+)
+from gapbench.measures.piecewise_linear import is_piecewise_linear
+from gapbench.measures.registry import Estimate, quantity
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor, nn
+
+    from gapbench.datasets.spec import Split
+
+Terms = Sequence[Callable[["Tensor"], "Tensor"]]
+"""A loss of a flat parameter vector, as terms that add up to it; only one term's graph is in memory at a time."""
+
+EXAMPLES_AT_ONCE = 1000
+
+RESIDUAL_TOLERANCE = 1e-3
+"""Lanczos stops when ‖Hv − θv‖ is at most this times |θ|; the error of θ is at most that, and mostly its square."""
+
+MOST_LANCZOS_STEPS = 200
+
+MOST_EXACT_PARAMETERS = 2000
+"""Up to here a trace is the sum of as many Hessian products as there are parameters; beyond, it is estimated."""
+
+FEWEST_PROBES, MOST_PROBES = 20, 400
+
+RELATIVE_ERROR = 0.05
+"""Probes are drawn until the standard error of the trace is at most this fraction of it."""
+
+
+@quantity
+def loss_terms(folded: nn.Module, train: Split) -> Terms:
+    """The mean training cross-entropy as a function of all parameters of the folded network, in nats, float64."""
+    return mean_loss_terms(folded, train)
+
+
+def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool = False) -> Terms:
+    """The mean cross-entropy on a sample as terms of at most `EXAMPLES_AT_ONCE` examples each.
+
+    ``normalise_logits``: each example's logits are centred and divided by their norm first, so that scaling the output
+    changes nothing (Andriushchenko et al. 2023).
+    """
+    dtype = next(network.parameters()).dtype
+
+    def term(inputs: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        def loss(flat: Tensor) -> Tensor:
+            logits = functional_logits(network, flat, inputs)
+            if normalise_logits:
+                logits = normalised(logits)
+            return cross_entropy(logits, labels, reduction="sum") / len(train)
+
+        return loss
+
+    batches = zip(torch.split(train.inputs, EXAMPLES_AT_ONCE), torch.split(train.labels, EXAMPLES_AT_ONCE), strict=True)
+    return [term(inputs.to(dtype), labels) for inputs, labels in batches]
+
+
+def functional_logits(
+    network: nn.Module, flat: Float[Tensor, " parameters"], inputs: Float[Tensor, " n *shape"]
+) -> Float[Tensor, "n classes"]:
+    """The logits with these parameters in place of the network's own, in the order of ``network.parameters()``."""
+    shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+    pieces = torch.split(flat, [shape.numel() for shape in shapes.values()])
+    state = {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+    logits: Tensor = functional_call(network, state, inputs)
+    return logits
+
+
+def normalised(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
+    """Each row centred and divided by its Euclidean norm."""
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(centred, dim=1, keepdim=True).clamp_min(1e-10)
+    return centred / norms
+
+
+def value(terms: Terms, point: Float[Tensor, " parameters"]) -> float:
+    """The loss at a point."""
+    with torch.no_grad():
+        return float(sum(float(term(point)) for term in terms))
+
+
+def value_and_gradient(terms: Terms, point: Float[Tensor, " parameters"]) -> tuple[float, Float[Tensor, " parameters"]]:
+    """The loss and its gradient at a point."""
+    at = point.detach().clone().requires_grad_()
+    total, gradient = 0.0, torch.zeros_like(point)
+    for term in terms:
+        loss = term(at)
+        total += float(loss.detach())
+        gradient += torch.autograd.grad(loss, at)[0]
+    return total, gradient
+
+
+def hessian_product(terms: Terms, point: Float[Tensor, " parameters"]) -> Callable[[Tensor], Tensor]:
+    """The map v ↦ Hv at a point, by differentiating gᵀv; the graph of a single term is built once and kept."""
+    at = point.detach().clone().requires_grad_()
+
+    def gradient(term: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.autograd.grad(term(at), at, create_graph=True)[0]
+
+    kept = gradient(terms[0]) if len(terms) == 1 else None
+
+    def product(vector: Tensor) -> Tensor:
+        total = torch.zeros_like(point)
+        for term in terms:
+            slope = gradient(term) if kept is None else kept
+            # A scalar: given a vector of output gradients, autograd imports sympy on its first call.
+            along = (slope * vector).sum()
+            total += torch.autograd.grad(along, at, retain_graph=kept is not None, materialize_grads=True)[0]
+        return total
+
+    return product
+
+
+@quantity
+def top_eigenvalue(loss_terms: Terms, parameters: Tensor, rng: torch.Generator) -> Estimate:
+    """The largest (algebraic) eigenvalue of the Hessian of the mean training loss, by Lanczos.
+
+    The standard error is the bound min(r, r²/gap) on the error, with the residual norm r and the gap to the next
+    eigenvalue; ``converged`` is False where r is above 1e-3 |θ| after 200 steps.
+    """
+    return largest_eigenvalue(hessian_product(loss_terms, parameters), len(parameters), rng)
+
+
+def largest_eigenvalue(
+    product: Callable[[Tensor], Tensor], size: int, rng: torch.Generator, *, tolerance: float = RESIDUAL_TOLERANCE
+) -> Estimate:
+    """The largest algebraic eigenvalue of a symmetric map on R^size, float64.
+
+    Lanczos from a random start with full reorthogonalisation (twice is enough), stopped by the residual.
+    Source: Paige 1971 and Parlett, The Symmetric Eigenvalue Problem.
+    """
+    steps = min(size, MOST_LANCZOS_STEPS)
+    basis = torch.zeros(steps, size, dtype=torch.float64)
+    diagonal, beside = torch.zeros(steps, dtype=torch.float64), torch.zeros(steps, dtype=torch.float64)
+    vector = torch.randn(size, dtype=torch.float64, generator=rng)
+    basis[0] = vector / torch.linalg.vector_norm(vector)
+    for step in range(steps):
+        image = product(basis[step])
+        diagonal[step] = image @ basis[step]
+        known = basis[: step + 1]
+        for _ in range(2):
+            image = image - known.T @ (known @ image)
+        beside[step] = torch.linalg.vector_norm(image)
+        tridiagonal = torch.diag(diagonal[: step + 1]) + torch.diag(beside[:step], 1)
+        ritz, vectors = torch.linalg.eigh(tridiagonal, UPLO="U")
+        top, residual = float(ritz[-1]), float((beside[step] * vectors[-1, -1]).abs())
+        complete = step + 1 == size or float(beside[step]) <= 1e-14 * float(ritz.abs().max())
+        if complete or (step > 0 and residual <= tolerance * abs(top)):
+            break
+        if step + 1 < steps:
+            basis[step + 1] = image / beside[step]
+    if complete:
+        return Estimate(top, 0.0)
+    gap = float(ritz[-1] - ritz[-2])
+    return Estimate(top, min(residual, residual**2 / gap if gap > 0 else residual), residual <= tolerance * abs(top))
+
+
+@quantity
+def trace(folded: nn.Module, logits: Tensor, parameters: Tensor, train: Split, rng: torch.Generator) -> Estimate:
+    """The trace of the Hessian of the mean training loss; exact for piecewise linear networks.
+
+    Formula: tr H = tr G + tr R with the generalised Gauss–Newton matrix G (exact: `gauss_newton_trace`) and
+    R = (1/m) Σ_i Σ_c (p_ic − y_ic) ∇² f_ic. Where each weight enters the output piecewise linearly, ∂²f/∂w_j² = 0 and
+    tr R = 0. Elsewhere tr R is exact for at most `MOST_EXACT_PARAMETERS` parameters; for more it is estimated by
+    Hutchinson's method, the standard error is that of tr R, and ``converged`` is False where it is still above 5 % of
+    the trace after `MOST_PROBES` probes.
+    """
+    gauss_newton = gauss_newton_trace(folded, train)
+    if is_piecewise_linear(folded, train.inputs[:1].to(parameters.dtype)):
+        return Estimate(gauss_newton, 0.0)
+    product, size = hessian_product(_residual_terms(folded, logits, train), parameters), len(parameters)
+    if size <= MOST_EXACT_PARAMETERS:
+        return Estimate(gauss_newton + exact_trace(product, size), 0.0)
+    return hutchinson_trace(product, size, rng, known=gauss_newton)
+
+
+def gauss_newton_trace(network: nn.Module, train: Split) -> float:
+    """tr (1/m) Σ_i J_iᵀ (diag p_i − p_i p_iᵀ) J_i over all parameters.
+
+    Formula: diag p − ppᵀ = SSᵀ with the columns s_c = √p_c (e_c − p), so the trace is (1/m) Σ_i Σ_c ‖J_iᵀ s_c‖²: one
+    backward sweep a class and, in each linear or convolutional layer, only the norms of per-example gradients; other
+    parameters by their Jacobian. No probes, no sampling error.
+    """
+    sample = train.inputs.to(next(network.parameters()).dtype)
+    layers = single_use_layers(network, sample[:1])
+    total = 0.0
+    for inputs in torch.split(sample, EXAMPLES_AT_ONCE):
+        for sweep in layer_sweeps(network, layers, inputs, _square_root_columns):
+            total += float(squared_gradient_norms(sweep).sum())
+    for name in other_parameters(network, layers):
+        for inputs in torch.split(sample, JACOBIAN_EXAMPLES):
+            with torch.no_grad():
+                columns = _square_root_columns(network(inputs))
+            total += float(torch.einsum("sic,icp->sip", columns, jacobian(network, name, inputs)).square().sum())
+    return total / len(train)
+
+
+def _square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes n classes"]:
+    p = softmax(logits, dim=1)
+    units = torch.eye(p.shape[1], dtype=p.dtype)
+    return p.sqrt().T[:, :, None] * (units[:, None, :] - p)
+
+
+def _residual_terms(network: nn.Module, logits: Tensor, train: Split) -> Terms:
+    """Functions of the parameters with the Hessian R: (1/m) Σ_i (p_i − y_i)ᵀ f_i with the residuals held fixed."""
+    residuals = (softmax(logits, dim=1) - one_hot(train.labels, train.classes)) / len(train)
+
+    def term(inputs: Tensor, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda flat: (functional_logits(network, flat, inputs) * weights).sum()
+
+    inputs = torch.split(train.inputs.to(logits.dtype), EXAMPLES_AT_ONCE)
+    return [term(*batch) for batch in zip(inputs, torch.split(residuals, EXAMPLES_AT_ONCE), strict=True)]
+
+
+def exact_trace(product: Callable[[Tensor], Tensor], size: int) -> float:
+    """Σ_j e_jᵀ H e_j, one product a dimension."""
+    total, unit = 0.0, torch.zeros(size, dtype=torch.float64)
+    for place in range(size):
+        unit[place] = 1.0
+        total += float(product(unit)[place])
+        unit[place] = 0.0
+    return total
+
+
+def hutchinson_trace(
+    product: Callable[[Tensor], Tensor], size: int, rng: torch.Generator, *, known: float = 0.0
+) -> Estimate:
+    """A known part plus the mean of vᵀHv over random sign vectors v, with the standard error of that mean.
+
+    At least `FEWEST_PROBES` are drawn, then more until the standard error is at most `RELATIVE_ERROR` of the sum;
+    ``converged`` is False where it is not after `MOST_PROBES`. Source: Hutchinson 1990.
+    """
+    values: list[float] = []
+    while True:
+        probe = torch.randint(2, (size,), generator=rng).double() * 2 - 1
+        values.append(float(probe @ product(probe)))
+        if len(values) >= FEWEST_PROBES:
+            mean, error = known + statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+            converged = error <= RELATIVE_ERROR * abs(mean)
+            if converged or len(values) >= MOST_PROBES:
+                return Estimate(mean, error, converged)

@@ -1,0 +1,175 @@
+"""Margins of the training sample: at the output, in input and hidden space, and between examples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from gapbench.datasets.spec import Split
+from gapbench.measures.layers import trace
+from gapbench.measures.quantities import EXAMPLES_AT_ONCE, batches
+from gapbench.measures.registry import Estimate, Undefined, measure, quantity
+
+SIGNATURE_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+@dataclass(frozen=True)
+class MarginGradient:
+    """How the margins move with the representation that enters a weight layer.
+
+    ``norms`` (examples): ‖∇_x (f_y − f_j)‖₂, j the runner-up; ``total_variation``: the trace of the covariance of the
+    representation over the training sample. The first of a network is that of its input.
+    """
+
+    norms: Float[Tensor, " examples"]
+    total_variation: float
+
+
+@quantity
+def margin_gradients(folded: nn.Module, train: Split) -> tuple[MarginGradient, ...]:
+    """The gradients of the margins at the input and at the input of every weight layer but the first.
+
+    The loss couples no two examples in evaluation mode, so one backward pass gives all of them.
+    """
+    observed = nn.Sequential(folded, nn.Identity())  # its last call is the output of the network
+    norms: list[list[Tensor]] = []
+    means: list[Tensor] = []
+    squares: list[float] = []
+    for inputs, labels in batches(train):
+        inputs = inputs.detach().requires_grad_()
+        calls = trace(observed, inputs)
+        points = [inputs, *[call.input for call in calls if isinstance(call.module, nn.Linear | nn.Conv2d)][1:]]
+        gradients = torch.autograd.grad(_margins(calls[-1].output, labels).sum(), points)
+        for place, (point, gradient) in enumerate(zip(points, gradients, strict=True)):
+            if place == len(norms):
+                norms.append([])
+                means.append(torch.zeros_like(point[0]))
+                squares.append(0.0)
+            norms[place].append(gradient.flatten(1).norm(dim=1))
+            means[place] += point.detach().sum(dim=0) / len(train)
+            squares[place] += float(point.detach().square().sum()) / len(train)
+    variations = [square - float(mean.square().sum()) for square, mean in zip(squares, means, strict=True)]
+    return tuple(MarginGradient(torch.cat(n), v) for n, v in zip(norms, variations, strict=True))
+
+
+def _margins(logits: Tensor, labels: Tensor) -> Tensor:
+    correct = logits.gather(1, labels.unsqueeze(1))
+    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
+    return correct.squeeze(1) - others.max(dim=1).values
+
+
+@measure(source="jiang2020, eq. 22", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))
+def inverse_margin(margin: float) -> float:
+    """The inverse squared margin of the training sample.
+
+    Formula: 1/γ², γ the 10th percentile of f_y − max_{j≠y} f_j. Raises: Undefined where γ <= 0.
+    Sign: margin bounds fall with γ.
+    """
+    return 1 / margin**2
+
+
+@measure(source="bartlett2017", sign=-1, invariances=("rescaling", "unit_permutation", "example_permutation"))
+def margin_mean(margins: Float[Tensor, " examples"]) -> float:
+    """The mean margin of the training sample.
+
+    Formula: (1/m) Σ_i (f_y − max_{j≠y} f_j)(x_i). Raises: nothing. Sign: margin bounds fall with the margin.
+    """
+    return float(margins.mean())
+
+
+@measure(source="jiang2019", sign=-1, invariances=("rescaling", "unit_permutation", "example_permutation"))
+def margin_quantile_signature(
+    margins: Float[Tensor, " examples"], margin: float, logits: Float[Tensor, "examples classes"]
+) -> float:
+    """The mean log quantile of the output margins, in units of the spread of the outputs.
+
+    Formula: mean over q in {.1, .25, .5, .75, .9} of ln(Q_q(margins)/√V), Q_q with linear interpolation, V the total
+    variation (trace of the covariance over examples) of the outputs after subtracting each example's mean over classes.
+    The fixed rule replaces the regression that Jiang et al. (2019) fit to such quantiles.
+    Raises: Undefined where γ <= 0 or the outputs do not vary. Sign: margin bounds fall with the margin.
+    """
+    levels = torch.tensor(SIGNATURE_QUANTILES, dtype=torch.float64)
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    variation = float(centred.var(dim=0, correction=0).sum())
+    if variation <= 0:
+        raise Undefined("the outputs are the same for all training examples")
+    return float(torch.quantile(margins, levels).log().mean()) - math.log(variation) / 2
+
+
+@measure(source="jiang2019", sign=-1, invariances=("unit_permutation", "example_permutation"))
+def normalised_layer_margin(margins: Float[Tensor, " examples"], margin_gradients: tuple[MarginGradient, ...]) -> float:
+    """The mean over input and hidden layers of the log median distance to the decision boundary, in units of spread.
+
+    Formula: mean_l ln( median_i[(f_y − f_j)(x_i)/‖∇_{x^l}(f_y − f_j)‖₂] / √V_l ), j the runner-up class, x^l what
+    enters weight layer l, V_l its total variation: the linearised distance of Jiang et al. (2019), as one number.
+    The median of an even number of examples is half-way between the middle two.
+    Raises: Undefined where a median is not positive, or what enters a layer does not vary or does not move the margins.
+    Sign: margin bounds fall with the margin.
+    """
+    logs = []
+    for place, gradient in enumerate(margin_gradients):
+        if not bool(gradient.norms.any()) or gradient.total_variation <= 0:
+            dead = "does not vary" if gradient.total_variation <= 0 else "does not move the margins"
+            raise Undefined(f"what enters weight layer {place + 1} of {len(margin_gradients)} {dead}")
+        median = float(torch.nanquantile(margins / gradient.norms, 0.5))
+        if not 0 < median < math.inf:
+            raise Undefined(f"the median margin at the input of weight layer {place + 1} is {median:.4g}")
+        logs.append(math.log(median) - math.log(gradient.total_variation) / 2)
+    return sum(logs) / len(logs)
+
+
+@measure(source="jiang2020", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))
+def negative_entropy(logits: Float[Tensor, "examples classes"]) -> float:
+    """The negative entropy of the predicted class probabilities, mean over the training sample, in nats.
+
+    Formula: (1/m) Σ_i Σ_c p_c ln p_c, p = softmax(f(x_i)); between −ln C and 0. As recalled. Raises: nothing.
+    Sign: overconfident outputs are penalised as overfitting (pereyra2017).
+    """
+    log_probabilities = log_softmax(logits, dim=1)
+    return float((log_probabilities.exp() * log_probabilities).sum(dim=1).mean())
+
+
+@measure(source="jiang2020", sign=-1, invariances=("rescaling", "unit_permutation", "example_permutation"))
+def train_cross_entropy(losses: Float[Tensor, " examples"]) -> float:
+    """The mean cross-entropy of the training sample, in nats: the same number as the control `train_loss`.
+
+    Formula: −(1/m) Σ_i ln p_y(x_i). Raises: nothing. Sign: loss left on the training sample was not memorised.
+    """
+    return float(losses.mean())
+
+
+@measure(source="natekar2020, mixup margin", sign=-1, invariances=("rescaling", "unit_permutation"))
+def mixup_margin(folded: nn.Module, train: Split, rng: torch.Generator) -> Estimate:
+    """The mean margin half-way between training examples of one label.
+
+    Formula: mean of f_y − max_{j≠y} f_j at (x_i + x_k)/2, k drawn at random among the other examples with y_k = y_i,
+    one partner an example; examples alone in their label are left out. Its standard error is over the mixtures drawn.
+    (The published code divides these margins by their gradients in the first hidden layer and by the spread there.)
+    Raises: Undefined where no two examples share a label.
+    Sign: a network that keeps its margin between examples of a class is simple there.
+    """
+    first, second = _partners(train.labels, rng)
+    mixtures = (train.inputs[first].double() + train.inputs[second].double()) / 2
+    with torch.no_grad():
+        outputs = torch.cat([folded(batch) for batch in torch.split(mixtures, EXAMPLES_AT_ONCE)])
+    found = _margins(outputs, train.labels[first])
+    return Estimate(float(found.mean()), float(found.std(correction=0)) / math.sqrt(len(found)))
+
+
+def _partners(labels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pairs of examples of one label, each example once in first place: a random cycle through each class."""
+    order = torch.randperm(len(labels), generator=rng)
+    firsts, seconds = [], []
+    for label in torch.unique(labels):
+        members = order[labels[order] == label]
+        if len(members) > 1:
+            firsts.append(members)
+            seconds.append(members.roll(1))
+    if not firsts:
+        raise Undefined("no two training examples share a label")
+    return torch.cat(firsts), torch.cat(seconds)

@@ -1,0 +1,209 @@
+"""Read measures of a trained network: resolve what they need, compute each shared quantity once, guard the network."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+
+from gapbench.datasets.seeds import generator
+from gapbench.measures.registry import ROOTS, Estimate, Measure, Quantity, Registry, Undefined
+from gapbench.models.trained import Trained
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One measure's value on one network, or why there is none.
+
+    ``status`` is "ok", "undefined" (the measure has no value here) or "failed" (it raised, returned a value that is
+    not finite, or broke its contract). ``seconds`` is its own time plus that of the shared quantities it was the
+    first to need, so seconds add up.
+    """
+
+    measure: str
+    revision: int
+    digest: str
+    value: float | None
+    standard_error: float | None
+    status: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Absent:
+    """Stands for a quantity without a value; keeps the message, not the exception, whose traceback pins tensors."""
+
+    status: str
+    reason: str
+
+
+def read(measures: Sequence[Measure], registry: Registry, trained: Trained, *, seed: int = 0) -> list[Reading]:
+    """The readings of these measures on one network, in the order given.
+
+    Each quantity is computed once, and dropped after its last use. Every function gets its own generator, derived
+    from ``seed`` and its name, so a value does not depend on what else is read. The network, its training sample and
+    the global generators are compared before and after every function; one that changes them fails by name, and the
+    change is undone.
+    """
+    values: dict[str, Any] = {root: getattr(trained, root) for root in ROOTS if root != "rng"}
+    for root in ("history", "trajectory"):
+        if values[root] is None:
+            values[root] = _Absent("undefined", f"the {root} of this run was not kept")
+    if not all(torch.isfinite(tensor).all() for tensor in trained.network.state_dict().values()):
+        values["network"] = _Absent("undefined", "the network's weights are not finite: its training diverged")
+    guard = _Guard(trained)
+    order = sorted(measures, key=lambda m: _large_first(m, registry))
+    uses = Counter(need for m in order for need in _demand(m, registry))
+    readings: dict[str, Reading] = {}
+    for entry in order:
+        started = time.perf_counter()
+        for name in _evaluation_order(entry, registry):
+            if name not in values:
+                values[name] = _evaluate(registry.quantities[name], values, guard, seed)
+        result = _evaluate(entry, values, guard, seed)
+        seconds = time.perf_counter() - started
+        readings[entry.key] = _reading(entry, registry.digest(entry), result, seconds)
+        for need in _demand(entry, registry):
+            uses[need] -= 1
+            if uses[need] == 0:
+                values.pop(need, None)
+    return [readings[entry.key] for entry in measures]
+
+
+def _demand(entry: Measure, registry: Registry) -> tuple[str, ...]:
+    return tuple(name for name in registry.closure(entry) if name in registry.quantities)
+
+
+def _large_first(entry: Measure, registry: Registry) -> tuple[str, ...]:
+    return tuple(name for name in _demand(entry, registry) if registry.quantities[name].large)
+
+
+def _evaluation_order(entry: Measure, registry: Registry) -> list[str]:
+    ordered: list[str] = []
+
+    def visit(needs: Iterable[str]) -> None:
+        for name in needs:
+            if name in registry.quantities and name not in ordered:
+                visit(registry.quantities[name].needs)
+                ordered.append(name)
+
+    visit(entry.needs)
+    return ordered
+
+
+def _evaluate(entry: Measure | Quantity, values: Mapping[str, Any], guard: _Guard, seed: int) -> Any:
+    arguments = []
+    for need in entry.needs:
+        value = generator(seed, "read", entry.name) if need == "rng" else values[need]
+        if isinstance(value, _Absent):
+            return value
+        arguments.append(value)
+    knobs = entry.knobs if isinstance(entry, Measure) else {}
+    result: Any
+    try:
+        result = entry.function(*arguments, **knobs)
+    except Undefined as reason:
+        result = _Absent("undefined", str(reason))
+    except Exception as error:  # noqa: BLE001  a reading records the failure of any code that a user may register
+        result = _Absent("failed", f"{entry.name} raised {type(error).__name__}: {error}")
+    offence = guard.offence()
+    return _Absent("failed", f"{entry.name} {offence}") if offence else result
+
+
+def _reading(entry: Measure, digest: str, result: Any, seconds: float) -> Reading:
+    if isinstance(result, _Absent):
+        return Reading(entry.key, entry.revision, digest, None, None, result.status, result.reason, seconds)
+    estimate = result if isinstance(result, Estimate) else Estimate(_number(result), 0.0)
+    value, error = _number(estimate.value), _number(estimate.standard_error)
+    if not (math.isfinite(value) and math.isfinite(error)):
+        shown = f"{estimate.value!r} with standard error {error!r}" if isinstance(result, Estimate) else repr(result)
+        reason = f"{entry.name} returned {shown}, not a finite number"
+        return Reading(entry.key, entry.revision, digest, None, None, "failed", reason, seconds)
+    reason = "" if estimate.converged else "the estimator stopped at its cap before it converged"
+    return Reading(entry.key, entry.revision, digest, value, error, "ok", reason, seconds)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+class _Guard:
+    """Notices, and undoes, a change of the network, its sample, or a global generator."""
+
+    def __init__(self, trained: Trained) -> None:
+        self.trained = trained
+        self.state = copy.deepcopy(trained.network.state_dict())
+        self.initial = {name: tensor.clone() for name, tensor in trained.initial.items()}
+        self.inputs = trained.train.inputs.clone()
+        self.labels = trained.train.labels.clone()
+        self.training = [module.training for module in trained.network.modules()]
+        self.requires_grad = [parameter.requires_grad for parameter in trained.network.parameters()]
+        self.random = _global_random_state()
+
+    def offence(self) -> str:
+        """What was changed since the last call, in words; empty if nothing was."""
+        changed = [name for name, now in self.trained.network.state_dict().items() if not _same(now, self.state[name])]
+        if changed:
+            self.trained.network.load_state_dict(self.state)
+            return f"changed the network ({', '.join(changed)}): work on a copy"
+        if [module.training for module in self.trained.network.modules()] != self.training:
+            for module, mode in zip(self.trained.network.modules(), self.training):
+                module.training = mode
+            return "changed the network's training mode: work on a copy"
+        if [parameter.requires_grad for parameter in self.trained.network.parameters()] != self.requires_grad:
+            for parameter, flag in zip(self.trained.network.parameters(), self.requires_grad):
+                parameter.requires_grad_(flag)
+            return "changed which parameters require gradients: work on a copy"
+        if any(parameter.grad is not None for parameter in self.trained.network.parameters()):
+            self.trained.network.zero_grad(set_to_none=True)
+            return "left gradients in the network: use torch.autograd.grad, or work on a copy"
+        for name, tensor in self.trained.initial.items():
+            if not _same(tensor, self.initial[name]):
+                tensor.copy_(self.initial[name])
+                return f"changed the initial weights ({name})"
+        for name, now, then in (
+            ("inputs", self.trained.train.inputs, self.inputs),
+            ("labels", self.trained.train.labels, self.labels),
+        ):
+            if not _same(now, then):
+                now.copy_(then)
+                return f"changed the training {name}"
+        state = _global_random_state()
+        if not _equal_random_state(state, self.random):
+            _restore_random_state(self.random)
+            return "used the global random generator: take a parameter named rng and draw from that"
+        return ""
+
+
+def _same(now: torch.Tensor, then: torch.Tensor) -> bool:
+    if now.shape != then.shape:
+        return False
+    # A diverged network holds NaN, which equals nothing, itself included.
+    return bool(torch.equal(now, then)) or bool(torch.equal(now.nan_to_num(), then.nan_to_num()))
+
+
+def _global_random_state() -> tuple[torch.Tensor, Any, Any]:
+    return torch.get_rng_state(), numpy.random.get_state(), random.getstate()  # noqa: NPY002  watched, never drawn from
+
+
+def _equal_random_state(now: tuple[torch.Tensor, Any, Any], then: tuple[torch.Tensor, Any, Any]) -> bool:
+    same_numpy = now[1][2:] == then[1][2:] and bool((now[1][1] == then[1][1]).all())
+    return bool(torch.equal(now[0], then[0])) and same_numpy and now[2] == then[2]
+
+
+def _restore_random_state(state: tuple[torch.Tensor, Any, Any]) -> None:
+    torch.set_rng_state(state[0])
+    numpy.random.set_state(state[1])  # noqa: NPY002  watched, never drawn from
+    random.setstate(state[2])

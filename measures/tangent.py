@@ -1,0 +1,157 @@
+"""The empirical neural tangent kernel on a fixed subsample, exact, layer by layer, without the Jacobian."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from gapbench.measures.per_example import (
+    JACOBIAN_EXAMPLES,
+    Sweep,
+    jacobian,
+    layer_sweeps,
+    other_parameters,
+    patches,
+    single_use_layers,
+)
+from gapbench.measures.registry import Undefined, quantity
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from gapbench.datasets.spec import Split
+
+TANGENT_EXAMPLES = 64
+"""The kernel is taken on this many training examples, the first ones: the order of a sample is a random permutation."""
+
+BLOCK = 125
+"""Examples in a row block: only blocks on and below the diagonal are computed."""
+
+
+@quantity(large=True)
+def tangent_gram(folded: nn.Module, train: Split) -> Float[Tensor, "N N"]:
+    """The empirical tangent kernel K = J Jᵀ of the folded network on the first 64 training examples, float64.
+
+    N = examples · classes; row i · classes + c belongs to logit c of example i. J has one column a parameter, biases
+    included. Source: Jacot, Gabriel & Hongler 2018.
+    """
+    return tangent_kernel(folded, train.inputs[:TANGENT_EXAMPLES].double())
+
+
+@quantity
+def tangent_eigensystem(tangent_gram: Tensor) -> tuple[Float[Tensor, " N"], Float[Tensor, "N N"]]:
+    """The eigenvalues of the tangent kernel, descending and not below 0, and its eigenvectors as columns."""
+    eigenvalues, vectors = torch.linalg.eigh(tangent_gram)
+    return eigenvalues.flip(0).clamp_min(0.0), vectors.flip(1)
+
+
+@quantity
+def tangent_eigenvalues(tangent_eigensystem: tuple[Tensor, Tensor]) -> Float[Tensor, " N"]:
+    """The eigenvalues of the tangent kernel, descending and not below 0."""
+    return tangent_eigensystem[0]
+
+
+@quantity
+def tangent_labels(train: Split) -> Float[Tensor, " N"]:
+    """The labels of the kernel's examples as indicators 1[y_i = c], centred over the examples for each class, float64.
+
+    Ordered as the kernel, example by example. Raises: Undefined where all these examples have one label.
+    """
+    labels = train.labels[:TANGENT_EXAMPLES]
+    indicators = nn.functional.one_hot(labels, train.classes).double()
+    centred = (indicators - indicators.mean(dim=0)).flatten()
+    if not bool(centred.any()):
+        raise Undefined(f"the first {len(labels)} training examples all have the label {int(labels[0])}")
+    return centred
+
+
+def tangent_kernel(network: nn.Module, inputs: Float[Tensor, " n *shape"]) -> Float[Tensor, "N N"]:
+    """K = J Jᵀ for the logits of these inputs, N = n · classes, example by example.
+
+    Formula: K = Σ_layers ⟨∂f_ic/∂W, ∂f_jd/∂W⟩. A linear layer adds (a_i·a_j + 1)(δ_ic·δ_jd) with its inputs a and the
+    output gradients δ of one backward sweep a class (the 1 only where there is a bias); a convolution adds the products
+    of its per-example weight gradients, or contracts over positions, whichever costs less; any other parameter its own
+    Jacobian. No two layers' gradients are in memory at once.
+    """
+    layers = single_use_layers(network, inputs[:1])
+    sweeps = layer_sweeps(network, layers, inputs, _unit_columns)
+    examples, classes = len(inputs), _classes(network, inputs)
+    kernel = torch.zeros(examples, classes, examples, classes, dtype=inputs.dtype)
+    for sweep in sweeps:
+        if isinstance(sweep.layer, nn.Linear):
+            _add_linear(kernel, sweep)
+        else:
+            _add_convolution(kernel, sweep)
+    for name in other_parameters(network, layers):
+        batches = torch.split(inputs, JACOBIAN_EXAMPLES)
+        _add_features(kernel, torch.cat([jacobian(network, name, batch) for batch in batches]))
+    return _mirrored(kernel.view(examples * classes, examples * classes))
+
+
+def _mirrored(kernel: Tensor) -> Tensor:
+    """The symmetric matrix with this lower triangle, made in place, block by block."""
+    for start in range(0, len(kernel), 1000):
+        stop = start + 1000
+        kernel[:start, start:stop] = kernel[start:stop, :start].T
+        lower = kernel[start:stop, start:stop].tril()
+        kernel[start:stop, start:stop] = lower + lower.tril(-1).T
+    return kernel
+
+
+def _classes(network: nn.Module, inputs: Tensor) -> int:
+    with torch.no_grad():
+        return int(network(inputs[:1]).shape[1])
+
+
+def _unit_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes n classes"]:
+    examples, classes = logits.shape
+    return torch.eye(classes, dtype=logits.dtype)[:, None, :].expand(classes, examples, classes)
+
+
+def _add_features(kernel: Tensor, features: Float[Tensor, "n classes parameters"]) -> None:
+    """Add the products of features, on and below the diagonal blocks."""
+    examples, classes, _ = features.shape
+    for start in range(0, examples, BLOCK):
+        stop = min(start + BLOCK, examples)
+        rows, columns = features[start:stop].flatten(0, 1), features[:stop].flatten(0, 1)
+        kernel[start:stop, :, :stop] += (rows @ columns.T).view(stop - start, classes, stop, classes)
+
+
+def _add_linear(kernel: Tensor, sweep: Sweep) -> None:
+    inputs, deltas = sweep.inputs, sweep.deltas.transpose(0, 1)
+    examples, classes, _ = deltas.shape
+    for start in range(0, examples, BLOCK):
+        stop = min(start + BLOCK, examples)
+        products = deltas[start:stop].flatten(0, 1) @ deltas[:stop].flatten(0, 1).T
+        gram = inputs[start:stop] @ inputs[:stop].T + float(sweep.layer.bias is not None)
+        block = products.view(stop - start, classes, stop, classes)
+        kernel[start:stop, :, :stop].addcmul_(block, gram[:, None, :, None])
+
+
+def _add_convolution(kernel: Tensor, sweep: Sweep) -> None:
+    assert isinstance(sweep.layer, nn.Conv2d)
+    columns = patches(sweep.layer, sweep.inputs)
+    deltas = sweep.deltas.flatten(3).transpose(0, 1).contiguous()
+    classes, channels, positions = deltas.shape[1:]
+    weights = columns.shape[1]
+    by_gradients = classes**2 * channels * weights
+    by_positions = positions**2 * (weights + classes * channels) + classes**2 * channels * positions
+    if by_gradients <= by_positions:
+        gradients = deltas.flatten(1, 2) @ columns.mT
+        _add_features(kernel, gradients.view(len(columns), classes, channels * weights))
+    else:
+        _add_by_positions(kernel, columns, deltas)
+    if sweep.layer.bias is not None:
+        _add_features(kernel, deltas.sum(dim=3))
+
+
+def _add_by_positions(kernel: Tensor, columns: Tensor, deltas: Float[Tensor, "n classes out positions"]) -> None:
+    """Add ⟨δ_ic U_iᵀ, δ_jd U_jᵀ⟩ = ⟨δ_ic (U_iᵀ U_j), δ_jd⟩ for j ≤ i, never forming a weight gradient."""
+    classes, channels, positions = deltas.shape[1:]
+    for i in range(len(columns)):
+        meeting = columns[i].T @ columns[: i + 1]
+        images = (deltas[i].reshape(classes * channels, positions) @ meeting).view(i + 1, classes, channels * positions)
+        kernel[i, :, : i + 1] += (images @ deltas[: i + 1].flatten(2).mT).transpose(0, 1)

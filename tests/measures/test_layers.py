@@ -1,0 +1,87 @@
+"""Folding of batch norm and the list of weight layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gapbench.measures.layers import fold_batch_norm, trace, weight_layers
+from gapbench.measures.registry import Undefined
+
+
+def randomised(network: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 2.0)
+            nn.init.normal_(module.bias)
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return network.eval()
+
+
+def test_fold_by_hand() -> None:
+    network = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1, eps=0.0))
+    for tensor, value in (
+        (network[0].weight, 2.0), (network[0].bias, 1.0), (network[1].weight, 3.0), (network[1].bias, 0.5),
+        (network[1].running_mean, 4.0), (network[1].running_var, 9.0),
+    ):  # fmt: skip
+        tensor.data.fill_(value)
+    folded = fold_batch_norm(network, torch.ones(1, 1))
+    assert float(folded[0].weight.detach()) == pytest.approx(2, rel=1e-9)
+    assert float(folded[0].bias.detach()) == pytest.approx(-2.5, rel=1e-9)
+    assert isinstance(folded[1], nn.Identity)
+
+
+def test_folded_network_computes_the_same_function() -> None:
+    network = randomised(
+        nn.Sequential(
+            nn.Conv2d(2, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+            nn.Conv2d(5, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 6),
+            nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3),
+        )
+    )  # fmt: skip
+    inputs = torch.randn(7, 2, 8, 8)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    folded = fold_batch_norm(network, inputs[:1])
+    assert torch.allclose(folded(inputs.double()), network.double()(inputs.double()), rtol=1e-10, atol=1e-10)
+    assert not any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in folded.modules())
+    assert all(torch.equal(tensor, state[name].to(tensor.dtype)) for name, tensor in network.state_dict().items())
+    layers = weight_layers(folded, folded, inputs[:1])
+    assert [layer.output_shape for layer in layers] == [(5, 8, 8), (4, 1, 1), (6,), (3,)]
+    unfolded = weight_layers(*[nn.Sequential(network[0].double())] * 2, inputs[:1])
+    assert not torch.allclose(layers[0].weight, unfolded[0].weight)  # positive control: folding moves the weights
+
+
+def test_activations_in_place_do_not_overwrite_what_trace_keeps() -> None:
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(inplace=True))
+    network[0].weight.data.fill_(-1.0)
+    (first, _) = trace(fold_batch_norm(network, torch.ones(1, 1)), torch.ones(1, 1).double())
+    assert float(first.output.detach()) == -1.0
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(3, 3), nn.BatchNorm1d(3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.linear(inputs)
+        out: Tensor = self.norm(hidden) + hidden
+        return out
+
+
+def test_what_cannot_be_folded_is_undefined() -> None:
+    with pytest.raises(Undefined, match="another module reads"):
+        fold_batch_norm(randomised(Residual()), torch.randn(1, 3))
+    with pytest.raises(Undefined, match="no linear or convolutional layer"):
+        fold_batch_norm(randomised(nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.BatchNorm1d(3))), torch.randn(1, 3))
+
+
+def test_parameters_elsewhere_are_undefined() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)).double()
+    with pytest.raises(Undefined, match="outside linear and convolutional layers"):
+        weight_layers(network, network, torch.randn(1, 3))

@@ -1,0 +1,48 @@
+"""Spectra of convolutions against the matrix of the circular convolution, built column by column."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from gapbench.measures.linear_maps import operator_frobenius_norm, operator_singular_values, operator_spectral_norm
+
+
+def dense(kernel: Tensor, size: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+    inputs, (h, w) = kernel.shape[1], size
+    kh, kw = kernel.shape[2:]
+    units = torch.eye(inputs * h * w, dtype=torch.float64).reshape(-1, inputs, h, w)
+    wrapped = pad(units, (0, kw - 1, 0, kh - 1), mode="circular")
+    return conv2d(wrapped, kernel, stride=stride).flatten(1).T
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 2), (3, 2), (4, 4)])
+@pytest.mark.parametrize(("out", "inputs"), [(2, 3), (3, 2), (1, 1)])
+def test_against_the_dense_matrix(stride: tuple[int, int], out: int, inputs: int) -> None:
+    kernel = torch.randn(out, inputs, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(out))
+    matrix = dense(kernel, (6, 4), stride)
+    expected = torch.linalg.svdvals(matrix)
+    found = operator_singular_values(kernel, (6, 4), stride)
+    rank = min(len(expected), len(found))
+    assert torch.allclose(found[:rank], expected[:rank], atol=1e-9)
+    assert torch.all(found[rank:] < 1e-9)
+    assert torch.all(expected[rank:] < 1e-9)
+    assert float(operator_spectral_norm(kernel, (6, 4), stride)) == pytest.approx(float(expected[0]), rel=1e-9)
+    assert float(operator_frobenius_norm(kernel, (6, 4), stride)) == pytest.approx(float(matrix.norm()), rel=1e-9)
+
+
+def test_ones_kernel_by_hand() -> None:
+    kernel = torch.ones(1, 1, 2, 2, dtype=torch.float64)
+    assert float(torch.linalg.matrix_norm(kernel.flatten(1), 2) ** 2) == pytest.approx(4)
+    assert float(operator_spectral_norm(kernel, (4, 4)) ** 2) == pytest.approx(16, rel=1e-9)
+    assert float(kernel.norm() ** 2) == pytest.approx(4)
+    assert float(operator_frobenius_norm(kernel, (4, 4)) ** 2) == pytest.approx(64, rel=1e-9)
+
+
+def test_size_matters() -> None:
+    """Positive control: the operator norm depends on the size of the input, the reshaped one cannot."""
+    kernel = torch.tensor([[[[1.0, -1.0]]]], dtype=torch.float64)
+    assert float(operator_spectral_norm(kernel, (1, 2))) == pytest.approx(2)
+    assert float(operator_spectral_norm(kernel, (1, 3))) == pytest.approx(3**0.5)

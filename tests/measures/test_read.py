@@ -1,0 +1,230 @@
+"""Reading: each quantity once, dropped after its last use, no draw shared, and every breach of contract named."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections import Counter
+
+import numpy
+import pytest
+import torch
+from torch import nn
+
+from gapbench.datasets.spec import Split
+from gapbench.measures.read import read
+from gapbench.measures.registry import Estimate, Measure, Quantity, Undefined, build
+from gapbench.models.trained import History, Trained
+
+
+@pytest.fixture
+def trained() -> Trained:
+    generator = torch.Generator().manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    inputs = torch.randn(6, 3, generator=generator)
+    return Trained(network, initial, Split(inputs, torch.tensor([0, 1, 0, 1, 0, 1]), 2))
+
+
+def a_measure(name: str, function: object, *needs: str) -> Measure:
+    return Measure(name, "test", function, needs, "unpublished", 1)
+
+
+def read_one(function: object, trained: Trained, *needs: str) -> object:
+    registry = build([a_measure("mine", function, *needs)])
+    return read(list(registry.measures.values()), registry, trained)[0]
+
+
+def test_each_quantity_is_computed_once_and_dropped_after_its_last_use(trained: Trained) -> None:
+    calls: Counter[str] = Counter()
+    alive: set[str] = set()
+    most: list[set[str]] = []
+
+    class Big:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            alive.add(name)
+            most.append(set(alive))
+
+        def __del__(self) -> None:
+            alive.discard(self.name)
+
+    def make(name: str) -> Quantity:
+        def compute(network: nn.Module) -> Big:
+            calls[name] += 1
+            return Big(name)
+
+        return Quantity(name, compute, ("network",), large=True)
+
+    def use(big: Big) -> float:
+        return 1.0
+
+    names = [("one", "big_a"), ("two", "big_b"), ("three", "big_a"), ("four", "big_b")]
+    registry = build([make("big_a"), make("big_b"), *(a_measure(name, use, need) for name, need in names)])
+    readings = read(list(registry.measures.values()), registry, trained)
+    assert [reading.measure for reading in readings] == ["one", "two", "three", "four"]
+    assert calls == {"big_a": 1, "big_b": 1}
+    assert max(len(together) for together in most) == 1, "large quantities must live one at a time"
+    assert not alive
+
+
+def test_a_value_does_not_depend_on_what_else_is_read(trained: Trained) -> None:
+    def draw(rng: torch.Generator) -> float:
+        return float(torch.rand((), generator=rng))
+
+    registry = build([a_measure("first", draw, "rng"), a_measure("second", draw, "rng")])
+    together = read(list(registry.measures.values()), registry, trained)
+    alone = read([registry.measures["second"]], registry, trained)
+    assert together[1].value == alone[0].value
+    assert together[0].value != together[1].value
+    other = read([registry.measures["second"]], registry, trained, seed=1)
+    assert other[0].value != alone[0].value
+
+
+def test_an_estimate_keeps_its_standard_error(trained: Trained) -> None:
+    reading = read_one(lambda network: Estimate(2.0, 0.5, converged=False), trained, "network")
+    assert (reading.value, reading.standard_error, reading.status) == (2.0, 0.5, "ok")
+    assert "cap" in reading.reason
+
+
+def test_undefined_is_not_failed(trained: Trained) -> None:
+    def undefined(network: nn.Module) -> float:
+        raise Undefined("training margin is not positive")
+
+    reading = read_one(undefined, trained, "network")
+    assert (reading.status, reading.reason, reading.value) == ("undefined", "training margin is not positive", None)
+
+
+def test_a_root_that_was_not_kept_is_undefined(trained: Trained) -> None:
+    reading = read_one(lambda history: 1.0, trained, "history")
+    assert (reading.status, reading.reason) == ("undefined", "the history of this run was not kept")
+    kept = Trained(trained.network, trained.initial, trained.train, History(*(torch.zeros(1).double(),) * 3))
+    assert read_one(lambda history: 1.0, kept, "history").status == "ok"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "text", None, torch.ones(2)])
+def test_what_is_not_a_finite_number_fails(trained: Trained, value: object) -> None:
+    reading = read_one(lambda network: value, trained, "network")
+    assert reading.status == "failed"
+    assert "mine returned" in reading.reason
+
+
+def test_a_failing_quantity_fails_once_and_marks_all_that_need_it(trained: Trained) -> None:
+    calls: list[int] = []
+
+    def broken(network: nn.Module) -> float:
+        calls.append(1)
+        raise ValueError("the disk of numbers is full")
+
+    use = [a_measure(name, lambda broken: 1.0, "broken") for name in ("one", "two")]
+    registry = build(
+        [Quantity("broken", broken, ("network",)), *use, a_measure("three", lambda network: 3.0, "network")]
+    )
+    one, two, three = read(list(registry.measures.values()), registry, trained)
+    assert one.status == two.status == "failed"
+    assert one.reason == "broken raised ValueError: the disk of numbers is full"
+    assert three.value == 3.0
+    assert len(calls) == 1
+
+
+def _add_to_weights(trained: Trained) -> None:
+    with torch.no_grad():
+        next(trained.network.parameters()).add_(1.0)
+
+
+def _add_to_data(trained: Trained) -> None:
+    next(trained.network.parameters()).data += 1.0
+
+
+def _forward_in_training_mode(trained: Trained) -> None:
+    trained.network.train()
+    trained.network(trained.train.inputs)
+    trained.network.eval()
+
+
+def _backward(trained: Trained) -> None:
+    trained.network(trained.train.inputs).sum().backward()
+
+
+def _draw_from_torch(trained: Trained) -> None:
+    torch.rand(1)
+
+
+def _draw_from_numpy(trained: Trained) -> None:
+    numpy.random.rand()  # noqa: NPY002  the offence under test
+
+
+def _draw_from_python(trained: Trained) -> None:
+    random.random()
+
+
+def _change_inputs(trained: Trained) -> None:
+    trained.train.inputs[0, 0] = 9.0
+
+
+def _change_labels(trained: Trained) -> None:
+    trained.train.labels[0] = 1
+
+
+def _change_initial(trained: Trained) -> None:
+    trained.initial["0.weight"].zero_()
+
+
+@pytest.mark.parametrize(
+    ("offend", "message"),
+    [
+        (_add_to_weights, r"changed the network \(0.weight\)"),
+        (_add_to_data, r"changed the network \(0.weight\)"),
+        (_forward_in_training_mode, r"changed the network \(1.running_mean"),
+        (lambda trained: trained.network.train(), "training mode"),
+        (lambda trained: trained.network.requires_grad_(False), "require gradients"),
+        (_backward, "left gradients"),
+        (_draw_from_torch, "global random generator"),
+        (_draw_from_numpy, "global random generator"),
+        (_draw_from_python, "global random generator"),
+        (_change_inputs, "training inputs"),
+        (_change_labels, "training labels"),
+        (_change_initial, "initial weights"),
+    ],
+)
+def test_a_breach_is_named_and_undone(trained: Trained, offend: object, message: str) -> None:
+    def offending(network: nn.Module) -> float:
+        offend(trained)
+        return 1.0
+
+    before = {name: tensor.clone() for name, tensor in trained.network.state_dict().items()}
+    state = torch.get_rng_state()
+    registry = build([a_measure("mine", offending, "network"), a_measure("good", lambda network: 1.0, "network")])
+    bad, good = read(list(registry.measures.values()), registry, trained)
+    assert bad.status == "failed"
+    assert bad.reason.startswith("mine ")
+    assert re.search(message, bad.reason), bad.reason
+    assert good.status == "ok", "the breach must be undone before the next measure"
+    assert torch.equal(state, torch.get_rng_state())
+    for name, tensor in trained.network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert not trained.network.training
+    assert trained.train.labels[0] == 0
+
+
+def test_seconds_of_a_shared_quantity_count_once(trained: Trained) -> None:
+    def slow(network: nn.Module) -> float:
+        time.sleep(0.05)
+        return 1.0
+
+    registry = build(
+        [Quantity("slow", slow, ("network",)), *(a_measure(name, lambda slow: slow, "slow") for name in ("one", "two"))]
+    )
+    one, two = read(list(registry.measures.values()), registry, trained)
+    assert one.seconds > 0.04
+    assert two.seconds < 0.04
+
+
+def test_a_diverged_network_is_undefined(trained: Trained) -> None:
+    with torch.no_grad():
+        next(trained.network.parameters())[0, 0] = torch.nan
+    reading = read_one(lambda network: 1.0, trained, "network")
+    assert reading.status == "undefined"
+    assert "diverged" in reading.reason
+    assert read_one(lambda train: 1.0, trained, "train").status == "ok"
