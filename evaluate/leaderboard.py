@@ -1,0 +1,253 @@
+"""The leaderboard: every measure of a table scored against the gap, with its uncertainty and its coverage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gapbench.datasets.errors import InputError, unknown
+from gapbench.evaluate.statistics.ceiling import Ceiling, noise_ceiling
+from gapbench.evaluate.statistics.design import Design
+from gapbench.evaluate.statistics.granulated import PSI, CellPairs, granulated_estimates, granulated_replicates
+from gapbench.evaluate.statistics.interval import Interval
+from gapbench.evaluate.statistics.pairs import Floats, settled
+from gapbench.evaluate.statistics.randomisation import CENTRE, auc_estimates, auc_replicates
+from gapbench.evaluate.statistics.rank import noise_strata, tau_estimates, tau_replicates, within_noise_replicates
+from gapbench.evaluate.statistics.resampling import (
+    Estimate,
+    null_band,
+    paired_resamples,
+    permuted,
+    resampled_counts,
+)
+
+if TYPE_CHECKING:
+    from gapbench.evaluate.table import Table
+
+SCORES = ("within_noise_tau", "granulated_tau", "tau_b", "tau_a", "randomisation_auc")
+"""The scores, in the order by which measures are sorted, best first."""
+
+PSI_PREFIX = "psi_"
+CEILING_TARGET = "error_gap"
+_ROUNDING = 9
+
+Pattern = tuple[list[int], NDArray[np.bool_]]
+
+
+def leaderboard(
+    table: Table, *, target: str = "error_gap", resamples: int = 1000, permutations: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Every measure of the table scored against the gap; index: the measures' keys, best first.
+
+    Runs that did not converge are left out. All scores take the measure times its declared sign, over the runs on which
+    it is defined.
+
+    Columns: family, source, sign, control; n (runs that entered); ok, undefined, failed (readings of those runs);
+    seconds (median of a run); for each score S of `SCORES`: S, S_low, S_high (95 % over recipes, see
+    `resampling.Estimate`), S_null_low, S_null_high (95 % of permutations) and S_p (their two-sided p-value);
+    psi_AXIS for each axis with _low and _high; rank, rank_low, rank_high: the place among the measures that are no
+    controls and have a `within_noise_tau`, and where it lies in 95 % of ``resamples`` paired bootstrap samples.
+    A score that is undefined is NaN, and so is a bound; a measure without a value has a row of them.
+
+    The nulls: tau_a and tau_b move the gap between whole recipes and shuffle the label noises within a recipe, so that
+    the label noise counts as information; granulated and within-noise tau move it between whole recipes within each
+    label noise; the AUC shuffles the label noises within a recipe. Seeds always travel together.
+
+    Sorted by `SCORES` in turn; controls stand in place.
+
+    ``attrs``: target, runs, excluded_not_converged, recipes, configurations, seeds (the most of a recipe), axes,
+    noises, constant_gap (label noises in which the gap is constant), cells (axis -> counted, single, constant_gap),
+    ceiling (stratum -> split_half, reliability, ceiling, low, high, n; empty where the target is not the error gap or
+    test errors are missing), resamples, permutations, seed.
+
+    Raises: InputError where the target is no column of the runs, or is not finite on a run that converged.
+    """
+    runs = table.runs
+    if target not in runs.columns:
+        raise unknown("target", target, [name for name in runs.columns if str(name).endswith("gap")])
+    kept = runs["converged"].to_numpy(bool) if "converged" in runs.columns else np.ones(len(runs), bool)
+    ranked = runs[kept]
+    gap = ranked[target].to_numpy(np.float64)
+    if not np.isfinite(gap).all():
+        worst = np.flatnonzero(~np.isfinite(gap))[0]
+        raise InputError(
+            f"{target} of run {ranked.index[worst]} is {gap[worst]}: every run that converged needs a finite one"
+        )
+    gap = settled(gap, _ROUNDING)
+    design = Design.of(ranked, table.axes)
+    keys = list(table.measures)
+    signs = np.array([table.measures[key].sign for key in keys], np.float64)
+    values = table.values.reindex(index=ranked.index, columns=keys).to_numpy(np.float64) * signs
+
+    patterns = _coverage_patterns(values)
+    estimates: dict[str, dict[str, Estimate]] = {}
+    for columns, covered in patterns:
+        found = _estimates(values[covered][:, columns], gap[covered], design.take(covered))
+        estimates |= {keys[column]: by_score for column, by_score in zip(columns, found)}
+    nulls = _nulls(values, gap, design, patterns, permutations, seed)
+    rows = {
+        key: _row(estimates[key], {score: null[at] for score, null in nulls.items()}) for at, key in enumerate(keys)
+    }
+
+    frame = _descriptions(table, keys, ranked.index, np.isfinite(values).sum(axis=0))
+    frame = frame.join(pd.DataFrame.from_dict(rows, orient="index"))
+    ranks = _ranks(frame, estimates, resampled_counts(design.recipes, resamples, np.random.default_rng([seed, 3])))
+    frame = frame.join(ranks).loc[_sorted(frame)]
+    frame.index.name = "measure"
+    ceilings: Mapping[str, Ceiling] = {}
+    if target == CEILING_TARGET and table.test_errors is not None and len(ranked) > 1:
+        train_errors = ranked["train_error"].to_numpy(np.float64)
+        ceilings = noise_ceiling(table.test_errors[kept], train_errors, design, np.random.default_rng([seed, 4]))
+    frame.attrs = {
+        "target": target,
+        "runs": len(ranked),
+        "excluded_not_converged": int((~kept).sum()),
+        "resamples": resamples,
+        "permutations": permutations,
+        "seed": seed,
+        "ceiling": {stratum: _as_dict(ceiling) for stratum, ceiling in ceilings.items()},
+    }
+    frame.attrs.update(_design_attrs(design, gap))
+    return frame
+
+
+def _coverage_patterns(values: Floats) -> list[Pattern]:
+    """Measures that are defined on the same runs: (their columns, those runs). They share every pair."""
+    patterns: dict[bytes, Pattern] = {}
+    for column, covered in enumerate(np.isfinite(values).T):
+        patterns.setdefault(covered.tobytes(), ([], covered))[0].append(column)
+    return list(patterns.values())
+
+
+def _estimates(measures: Floats, gap: Floats, design: Design) -> list[dict[str, Estimate]]:
+    """Per column: every score and the psi of every axis, over runs that all have a value."""
+    everything, strata = [np.arange(len(gap))], noise_strata(gap, design)
+    scores = {
+        "within_noise_tau": tau_estimates(measures, gap, design, strata, "b"),
+        "tau_b": tau_estimates(measures, gap, design, everything, "b"),
+        "tau_a": tau_estimates(measures, gap, design, everything, "a"),
+        "randomisation_auc": auc_estimates(measures, design),
+    }
+    granulated = granulated_estimates(measures, gap, CellPairs.of(design, gap))
+    out = []
+    for column, by_axis in enumerate(granulated):
+        found = {score: estimates[column] for score, estimates in scores.items()} | {"granulated_tau": by_axis[PSI]}
+        out.append(found | {PSI_PREFIX + axis: by_axis[axis] for axis in design.axes})
+    return out
+
+
+def _nulls(
+    values: Floats,
+    gap: Floats,
+    design: Design,
+    patterns: Sequence[Pattern],
+    permutations: int,
+    seed: int,
+) -> dict[str, Floats]:
+    """Each score under its null: (measures, permutations). The same permuted gaps serve all measures."""
+    rng = np.random.default_rng([seed, 1])
+    between = permuted(gap, design, permutations, rng)
+    sums = tau_replicates(values, permuted(gap, design, permutations, rng, noises=True))
+    granulated, auc = np.empty((2, values.shape[1], permutations))
+    for columns, covered in patterns:
+        measures, kept = values[covered][:, columns], design.take(covered)
+        granulated[columns] = granulated_replicates(measures, between[covered], CellPairs.of(kept, gap[covered]))
+        auc[columns] = auc_replicates(measures, kept, permutations, np.random.default_rng([seed, 2]))
+    return {
+        "within_noise_tau": within_noise_replicates(values, between, noise_strata(gap, design)),
+        "granulated_tau": granulated,
+        "tau_b": sums.tau_b(),
+        "tau_a": sums.tau_a(),
+        "randomisation_auc": auc,
+    }
+
+
+def _row(estimates: Mapping[str, Estimate], nulls: Mapping[str, Floats]) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for score in SCORES:
+        found = estimates[score].interval()
+        band = null_band(found.point, nulls[score], CENTRE if score == "randomisation_auc" else 0.0)
+        row |= _bounds(score, found)
+        row |= {f"{score}_null_low": band.low, f"{score}_null_high": band.high, f"{score}_p": band.p}
+    for name, estimate in estimates.items():
+        if name.startswith(PSI_PREFIX):
+            row |= _bounds(name, estimate.interval())
+    return row
+
+
+def _bounds(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.point, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _descriptions(table: Table, keys: list[str], runs: pd.Index, n: NDArray[np.int64]) -> pd.DataFrame:
+    readings = table.readings[table.readings["run"].isin(runs)]
+    statuses = pd.crosstab(readings["measure"], readings["status"])
+    statuses = statuses.reindex(index=keys, columns=["ok", "undefined", "failed"], fill_value=0)
+    entries = [table.measures[key] for key in keys]
+    frame = pd.DataFrame(
+        {
+            "family": [entry.family for entry in entries],
+            "source": [entry.source for entry in entries],
+            "sign": [entry.sign for entry in entries],
+            "control": [entry.control for entry in entries],
+            "n": n,
+        },
+        index=keys,
+    )
+    frame[["ok", "undefined", "failed"]] = statuses.to_numpy()
+    frame["seconds"] = readings.groupby("measure")["seconds"].median().reindex(keys).to_numpy(np.float64)
+    return frame
+
+
+def _sorted(frame: pd.DataFrame) -> list[str]:
+    scores = dict(zip(frame.index, frame[list(SCORES)].to_numpy(np.float64)))
+
+    def place(key: str) -> tuple[float | str, ...]:
+        return *(math.inf if math.isnan(score) else -score for score in scores[key]), key
+
+    return sorted(scores, key=place)
+
+
+def _ranks(
+    frame: pd.DataFrame, estimates: Mapping[str, Mapping[str, Estimate]], counts: NDArray[np.int64]
+) -> pd.DataFrame:
+    ranked = {key: by_score[SCORES[0]] for key, by_score in estimates.items() if not frame.at[key, "control"]}
+    contenders = [key for key, estimate in ranked.items() if not math.isnan(estimate.variance)]
+    ranks = pd.DataFrame(math.nan, index=frame.index, columns=["rank", "rank_low", "rank_high"])
+    if contenders:
+        points = pd.Series({key: ranked[key].point for key in contenders})
+        resampled = pd.DataFrame(paired_resamples([ranked[key] for key in contenders], counts), columns=contenders)
+        places = resampled.rank(axis=1, ascending=False)
+        ranks.loc[contenders, "rank"] = points.rank(ascending=False)
+        ranks.loc[contenders, "rank_low"] = places.quantile(0.025)
+        ranks.loc[contenders, "rank_high"] = places.quantile(0.975)
+    return ranks
+
+
+def _design_attrs(design: Design, gap: Floats) -> dict[str, Any]:
+    varying = {int(design.level[rows[0]]) for rows in noise_strata(gap, design)}
+    return {
+        "recipes": design.recipes,
+        "configurations": len(np.unique(np.stack([design.recipe, design.level]), axis=1).T),
+        "seeds": int(design.replicate.max(initial=-1)) + 1,
+        "axes": list(design.axes),
+        "noises": list(design.noises),
+        "constant_gap": [noise for level, noise in enumerate(design.noises) if level not in varying],
+        "cells": {axis: vars(counts) for axis, counts in CellPairs.of(design, gap).counts.items()},
+    }
+
+
+def _as_dict(ceiling: Ceiling) -> dict[str, float | int]:
+    return {
+        "split_half": ceiling.split_half.point,
+        "reliability": ceiling.reliability.point,
+        "ceiling": ceiling.ceiling.point,
+        "low": ceiling.ceiling.low,
+        "high": ceiling.ceiling.high,
+        "n": ceiling.ceiling.n,
+    }

@@ -1,0 +1,194 @@
+"""Kendall's rank correlation of a measure with the gap: tau_a, tau_b, and tau_b inside each label-noise level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from gapbench.evaluate.statistics.design import Design
+from gapbench.evaluate.statistics.interval import Interval
+from gapbench.evaluate.statistics.pairs import BLOCK, Floats, Indices, KendallSums, Signs, dense_ranks, kendall_sums
+from gapbench.evaluate.statistics.resampling import Estimate, linearised
+
+Kind = Literal["a", "b"]
+
+RowSigns = Callable[[slice], Signs]
+"""Some rows of the array (runs, runs) of signs."""
+
+
+def tau_a(measure: Floats, gap: Floats, design: Design) -> Interval:
+    """Kendall's tau_a: the mean over ordered pairs of runs of sgn Δμ · sgn Δg.
+
+    A tie counts 0, so a constant measure scores 0. ``measure`` and ``gap`` (runs,): runs without a finite value of both
+    drop out. NaN below two runs. Source: Kendall 1938.
+    """
+    return _over_covered_runs(measure, gap, design, "a", within_noise=False)
+
+
+def tau_b(measure: Floats, gap: Floats, design: Design) -> Interval:
+    """Kendall's tau_b: Σ sgn Δμ sgn Δg / √(Σ (sgn Δμ)² · Σ (sgn Δg)²) over pairs of runs.
+
+    Equal to scipy.stats.kendalltau. NaN (undefined) for a constant measure or gap. Source: Kendall 1945.
+    """
+    return _over_covered_runs(measure, gap, design, "b", within_noise=False)
+
+
+def within_noise_tau(measure: Floats, gap: Floats, design: Design) -> Interval:
+    """tau_b inside each label-noise level, averaged over the levels; without it the noise axis decides everything.
+
+    Levels where the gap is constant are left out, for they order nothing: at label noise 1 the error under the training
+    law is (C − 1)/C for every network, and with no training error every gap is the same. A level where only the measure
+    is constant counts 0, as in `granulated_tau`; NaN where the measure is constant in every level.
+    """
+    return _over_covered_runs(measure, gap, design, "b", within_noise=True)
+
+
+def _over_covered_runs(measure: Floats, gap: Floats, design: Design, kind: Kind, *, within_noise: bool) -> Interval:
+    covered = np.isfinite(measure) & np.isfinite(gap)
+    kept = design.take(covered)
+    strata = noise_strata(gap[covered], kept) if within_noise else [np.arange(len(kept))]
+    return tau_estimates(measure[covered][:, None], gap[covered], kept, strata, kind)[0].interval()
+
+
+def noise_strata(gap: Floats, design: Design) -> list[Indices]:
+    """The runs of each label-noise level in which the gap varies."""
+    levels = [np.flatnonzero(design.level == level) for level in range(len(design.noises))]
+    return [rows for rows in levels if len(rows) > 1 and np.ptp(gap[rows]) > 0]
+
+
+def tau_estimates(
+    measures: Floats,
+    gap: Floats,
+    design: Design,
+    strata: Sequence[Indices],
+    kind: Kind,
+    *,
+    between_noises: bool = False,
+) -> list[Estimate]:
+    """tau_a or tau_b of each column (runs, measures), finite, with the gap (runs,), averaged over strata of runs.
+
+    With ``between_noises`` only runs of different label noise are compared.
+    """
+    x, y = dense_ranks(measures), dense_ranks(gap[:, None])[:, 0]
+    shared = [_Stratum.of(y, rows, design, between_noises) for rows in strata if len(rows) > 1]
+    counts = sum((stratum.pairs for stratum in shared), start=np.zeros((design.recipes, design.recipes)))
+    n = sum(map(len, strata))
+    return [_tau_estimate(x[:, column], shared, counts, n, kind) for column in range(x.shape[1])]
+
+
+@dataclass(frozen=True)
+class _Stratum:
+    """A stratum's runs sorted by recipe, and the sums that all measures share; see `_between_recipes`."""
+
+    rows: Indices
+    recipe: Indices
+    all_pairs: RowSigns
+    gap_signs: RowSigns
+    pairs: Floats
+    untied: Floats
+
+    @classmethod
+    def of(cls, gap: Signs, rows: Indices, design: Design, between_noises: bool) -> _Stratum:
+        rows = rows[np.argsort(design.recipe[rows], kind="stable")]
+        recipe, level = design.recipe[rows], design.level[rows]
+        # A run has no place but its own: every two differ, so the signs of the places count the pairs.
+        place = np.arange(len(rows), dtype=np.float32)
+        all_pairs, gap_signs = partial(_sign_rows, place), partial(_sign_rows, gap[rows])
+        if between_noises:
+            all_pairs, gap_signs = partial(_apart, all_pairs, level), partial(_apart, gap_signs, level)
+        pairs = _between_recipes(recipe, design.recipes, partial(_magnitudes, all_pairs))
+        untied = _between_recipes(recipe, design.recipes, partial(_magnitudes, gap_signs))
+        return cls(rows, recipe, all_pairs, gap_signs, pairs, untied)
+
+    def concordance(self, values: Signs) -> Floats:
+        """sgn of the values' differences times the gaps', added up by pairs of recipes."""
+        return self._sums(partial(_products, partial(_sign_rows, values), self.gap_signs))
+
+    def untied_values(self, values: Signs) -> Floats:
+        """How many of the pairs differ in the values, by pairs of recipes."""
+        return self._sums(partial(_magnitudes, partial(_products, partial(_sign_rows, values), self.all_pairs)))
+
+    def _sums(self, rows: RowSigns) -> Floats:
+        return _between_recipes(self.recipe, len(self.pairs), rows)
+
+
+def _tau_estimate(x: Signs, strata: Sequence[_Stratum], counts: Floats, n: int, kind: Kind) -> Estimate:
+    recipes = len(counts)
+    score, defined = 0.0, False
+    dyads = np.zeros((recipes, recipes))
+    for stratum in strata:
+        values = x[stratum.rows]
+        concordance = stratum.concordance(values)
+        if kind == "a":
+            norm, drift = stratum.pairs.sum(), stratum.pairs / max(stratum.pairs.sum(), 1)
+        else:
+            untied = stratum.untied_values(values)
+            norm = math.sqrt(untied.sum() * stratum.untied.sum())
+            drift = (untied / untied.sum() + stratum.untied / stratum.untied.sum()) / 2 if norm > 0 else untied
+        if norm > 0:
+            tau = float(concordance.sum() / norm)
+            score += tau / len(strata)
+            dyads += (concordance / norm - tau * drift) / len(strata)
+            defined = True
+    return linearised(score if defined else math.nan, dyads, counts, n, sparse=False)
+
+
+def tau_replicates(measures: Floats, gaps: Floats) -> KendallSums:
+    """The Kendall sums of each column of measures (runs, measures) with each of gaps (runs, replicates)."""
+    return kendall_sums(dense_ranks(measures), _joint_ranks(gaps), np.arange(len(gaps)))
+
+
+def within_noise_replicates(measures: Floats, gaps: Floats, strata: Sequence[Indices]) -> Floats:
+    """`within_noise_tau` of each column of measures with each of gaps (runs, replicates), in these strata of runs."""
+    if not strata:
+        return np.full((measures.shape[1], gaps.shape[1]), np.nan)
+    x, y = dense_ranks(measures), _joint_ranks(gaps)
+    taus = np.stack([kendall_sums(x, y, rows).tau_b() for rows in strata])
+    undefined = np.isnan(taus).all(axis=0)
+    return np.where(undefined, np.nan, np.nan_to_num(taus, nan=0.0).mean(axis=0))
+
+
+def _joint_ranks(gaps: Floats) -> Signs:
+    """Ranks over the whole array: replicates are rearrangements of one another, and one sort serves them all."""
+    return dense_ranks(gaps.reshape(-1, 1)).reshape(gaps.shape)
+
+
+def _sign_rows(values: Signs, block: slice) -> Signs:
+    difference: Signs = values[block, None] - values
+    return np.sign(difference, out=difference)
+
+
+def _magnitudes(signs: RowSigns, block: slice) -> Signs:
+    return np.abs(signs(block))
+
+
+def _apart(signs: RowSigns, level: Indices, block: slice) -> Signs:
+    out = signs(block)
+    out *= level[block, None] != level
+    return out
+
+
+def _products(x: RowSigns, y: RowSigns, block: slice) -> Signs:
+    product = x(block)
+    product *= y(block)
+    return product
+
+
+def _between_recipes(recipe: Indices, recipes: int, rows: RowSigns) -> Floats:
+    """A symmetric array over ordered pairs of runs, given by blocks of rows, added up by recipes.
+
+    ``recipe`` (runs,) ascends. Returns (recipes, recipes) on and above the diagonal: the sums over unordered pairs.
+    """
+    present, starts = np.unique(recipe, return_index=True)
+    n, size = len(recipe), max(1, BLOCK // max(len(recipe), 1))
+    columns = [np.add.reduceat(rows(slice(at, at + size)), starts, axis=1) for at in range(0, n, size)]
+    sums = np.add.reduceat(np.concatenate(columns), starts, axis=0, dtype=np.float64)
+    out = np.zeros((recipes, recipes))
+    out[np.ix_(present, present)] = np.triu(sums)
+    out[np.diag_indices(recipes)] /= 2
+    return out

@@ -1,0 +1,153 @@
+"""Uncertainty of a score: the bootstrap over whole recipes, and the permutation null."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapbench.evaluate.statistics.design import Design
+from gapbench.evaluate.statistics.interval import Interval, score_interval
+from gapbench.evaluate.statistics.pairs import Floats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score and what each recipe contributes to it.
+
+    The unit of resampling is the recipe: all its seeds and all its label noises travel together. Label noise is a
+    designed factor, so every resample keeps the noises as balanced as the zoo is, and a run stays beside its
+    random-label twin. Recipes stand for the population of recipes that could have been trained; the levels of the label
+    noise are fixed.
+
+    The bootstrap is that of the linearised score, S* = S + Σ_r (w_r − 1) e_r with multinomial counts w and the
+    influence e_r of a recipe: a copy of a recipe meets no other copy of itself, which would make ties that the zoo
+    does not have. Its variance Σ e_r² needs no drawing; it is enlarged by R (R − 1) / (R − 2)², as the delete-one
+    jackknife's is.
+    Where every recipe is compared with every other this variance is used as it is. Where it is compared with few
+    (granulated tau: one a two-valued axis) it counts what belongs to a pair of recipes once for each of the two, so the
+    pairs' own squares are subtracted once: the dyadic-robust variance of Aronow, Samii & Assenova 2015, eq. 5. Either
+    is at least the variance of independent pairs. `score_interval` turns it into bounds.
+
+    ``influence`` (recipes,): 0 for a recipe that did not enter. ``pair_squares``: the sum over pairs of different
+    recipes of their squared contributions, ``own_squares`` over comparisons within a recipe. ``recipes`` entered;
+    ``comparisons`` counts the pairs of recipes (or the recipes, for a score that compares only within them).
+    """
+
+    point: float
+    influence: Floats
+    pair_squares: float
+    own_squares: float
+    recipes: int
+    comparisons: int
+    n: int
+    sparse: bool = False
+    lowest: float = -1.0
+
+    @property
+    def variance(self) -> float:
+        """The sampling variance over recipes; NaN below three recipes."""
+        if self.recipes < 3 or math.isnan(self.point):
+            return math.nan
+        small_sample = self.recipes * (self.recipes - 1) / (self.recipes - 2) ** 2
+        variance = small_sample * float(self.influence @ self.influence)
+        variance -= self.pair_squares if self.sparse else 0.0
+        return max(variance, self.pair_squares + self.own_squares)
+
+    def interval(self) -> Interval:
+        """The score with its 95 % interval over recipes."""
+        low, high = score_interval(
+            self.point, self.variance, clusters=self.recipes, comparisons=self.comparisons, lowest=self.lowest
+        )
+        return Interval(self.point, low, high, self.n)
+
+
+def linearised(point: float, dyads: Floats, counts: Floats, n: int, *, sparse: bool, lowest: float = -1.0) -> Estimate:
+    """The estimate whose linearised score is the sum of ``dyads``.
+
+    ``dyads``: (recipes, recipes), on and above the diagonal, what the comparisons between two recipes add to the
+    score's deviation; they add up to 0. ``counts``: how many comparisons that is.
+    """
+    own = np.diagonal(dyads)
+    compared = counts > 0
+    across = int(np.triu(compared, 1).sum())
+    return Estimate(
+        point=point,
+        influence=dyads.sum(axis=0) + dyads.sum(axis=1) - own,
+        pair_squares=float((np.triu(dyads, 1) ** 2).sum()),
+        own_squares=float((own**2).sum()),
+        recipes=int((compared.any(axis=0) | compared.any(axis=1)).sum()),
+        comparisons=across or int(np.diagonal(compared).sum()),
+        n=n,
+        sparse=sparse,
+        lowest=lowest,
+    )
+
+
+def paired_resamples(estimates: Sequence[Estimate], counts: NDArray[np.int64]) -> Floats:
+    """Resampled scores (resamples, estimates): the same resampled recipes for every estimate.
+
+    ``counts`` (resamples, recipes): how often each recipe was drawn. Deviations are scaled to the estimates' own
+    standard errors, so that a difference between two columns has its paired variance.
+    """
+    influence = np.stack([estimate.influence for estimate in estimates], axis=1)
+    norm = np.sqrt((influence**2).sum(axis=0))
+    error = np.sqrt([estimate.variance for estimate in estimates])
+    scale = np.divide(error, norm, out=np.zeros_like(norm), where=norm > 0)
+    points = np.array([estimate.point for estimate in estimates])
+    resampled: Floats = points + (counts - 1.0) @ (influence * scale)
+    return resampled
+
+
+def resampled_counts(recipes: int, resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How often each recipe is drawn in each resample of as many recipes: (resamples, recipes)."""
+    return rng.multinomial(recipes, np.full(recipes, 1.0 / recipes), size=resamples)
+
+
+def permuted(
+    values: Floats, design: Design, replicates: int, rng: np.random.Generator, *, noises: bool = False
+) -> Floats:
+    """``values`` (runs,) moved between recipes: (runs, replicates), NaN where the source recipe has no such run.
+
+    A recipe's values move as one block to another recipe, each to the run of the same label noise and replicate, so
+    seeds travel together and nothing leaves its label-noise stratum. With ``noises=True`` a recipe's label noises are
+    shuffled as well (all seeds alike): then nothing but the blocks' own ties and seed groups is kept. Moving the gap is
+    the same as moving the measure, and serves all measures at once.
+    """
+    present, recipe = np.unique(design.recipe, return_inverse=True)
+    recipes, levels, seeds = len(present), len(design.noises), int(design.replicate.max(initial=-1)) + 1
+    blocks = np.full((recipes, levels, seeds), np.nan)
+    blocks[recipe, design.level, design.replicate] = values
+    source = rng.permuted(np.tile(np.arange(recipes), (replicates, 1)), axis=1)[:, recipe]
+    level = np.broadcast_to(design.level, source.shape)
+    if noises and levels > 1:
+        shuffled = rng.permuted(np.tile(np.arange(levels), (replicates, recipes, 1)), axis=2)
+        level = np.take_along_axis(shuffled[:, recipe], level[:, :, None], axis=2)[:, :, 0]
+    return np.ascontiguousarray(blocks[source, level, design.replicate].T)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Where 95 % of the permuted scores lie, and the two-sided p-value of the observed one."""
+
+    low: float
+    high: float
+    p: float
+
+
+def null_band(point: float, permuted_scores: Floats, centre: float = 0.0) -> Band:
+    """The permutation band of a score.
+
+    Formula: the 2.5 % and 97.5 % quantiles of the permuted scores T*; p = (1 + #{|T* − c| ≥ |T − c|}) / (1 + #T*) with
+    the null's centre c, which is exact for any number of permutations (Phipson & Smyth 2010). NaN where the score is
+    undefined.
+    """
+    scores = permuted_scores[~np.isnan(permuted_scores)]
+    if math.isnan(point) or len(scores) == 0:
+        return Band(math.nan, math.nan, math.nan)
+    low, high = np.quantile(scores, [0.025, 0.975])
+    extreme = int((np.abs(scores - centre) >= abs(point - centre) - 1e-12).sum())
+    return Band(float(low), float(high), (1 + extreme) / (1 + len(scores)))

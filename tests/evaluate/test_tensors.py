@@ -1,0 +1,58 @@
+"""Tensors to bytes and back: equal bits, one order, aligned, whatever the loader does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gapbench.evaluate import tensors
+from gapbench.models.trained import History, TestResults, Trajectory
+
+NAMES = ["z.weight", "a.weight", "z.bias", "m.count"]
+
+
+def _state(seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    state = {name: torch.randn(3, 5, generator=generator) for name in NAMES[:2]}
+    return {**state, "z.bias": torch.randn(7, generator=generator).double(), "m.count": torch.tensor(seed)}
+
+
+def test_weights_come_back_in_order_and_aligned() -> None:
+    content = tensors.weights_content(_state(1), _state(2))
+    for _ in range(20):
+        initial, final = tensors.weights(content, NAMES)
+        for found, expected in ((initial, _state(1)), (final, _state(2))):
+            assert list(found) == NAMES
+            for name in NAMES:
+                assert found[name].dtype == expected[name].dtype
+                assert torch.equal(found[name], expected[name])
+                assert found[name].data_ptr() % 64 == 0
+
+
+def test_tied_and_strided_tensors_can_be_stored() -> None:
+    tied = torch.randn(4, 6)
+    state = {"a": tied, "b": tied, "c": tied.T}
+    found, _ = tensors.weights(tensors.weights_content(state, state), list(state))
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_a_missing_tensor_is_an_error() -> None:
+    with pytest.raises(KeyError, match=r"final.extra|initial.extra"):
+        tensors.weights(tensors.weights_content(_state(1), _state(2)), [*NAMES, "extra"])
+
+
+def test_trajectory_comes_back_by_epoch() -> None:
+    trajectory = Trajectory({10: _state(1), 2: _state(2)})
+    found = tensors.trajectory(tensors.trajectory_content(trajectory), NAMES)
+    assert list(found.states) == [2, 10]
+    assert torch.equal(found.states[10]["z.bias"], _state(1)["z.bias"])
+
+
+def test_history_and_test_errors_come_back() -> None:
+    column = torch.tensor([0.1, float("inf"), 1 / 3], dtype=torch.float64)
+    found = tensors.history(tensors.history_content(History(column, column + 1, column + 2)))
+    assert torch.equal(found.steps, column)
+    assert torch.equal(found.error, column + 2)
+    errors = tensors.test_errors(tensors.results_content(TestResults(torch.tensor([0.25, 0.75]), torch.zeros(2))))
+    assert errors.dtype == "float32"
+    assert errors.tolist() == [0.25, 0.75]
