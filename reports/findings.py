@@ -1,0 +1,185 @@
+"""The answer in three sentences, made from the numbers of a leaderboard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from gapbench.reports.scores import (
+    RANKING,
+    ceiling,
+    decimal,
+    interval,
+    place,
+    places,
+    ranked,
+    rows,
+    score_text,
+    target_name,
+)
+
+FAMOUS = (
+    "num_params",
+    "param_norm",
+    "l2_distance",
+    "frobenius_distance",
+    "log_prod_frobenius",
+    "log_prod_spectral",
+    "log_prod_spectral_over_margin",
+    "log_prod_frobenius_over_margin",
+    "bartlett_foster_telgarsky",
+    "spectral_orig_main",
+    "inverse_margin",
+    "path_norm",
+    "fisher_rao",
+    "pacbayes_init",
+    "pacbayes_orig",
+    "pacbayes_flatness",
+    "pacbayes_mag_flatness",
+    "worst_sharpness_linf",
+    "worst_adaptive_sharpness_linf",
+    "hessian_top",
+    "hessian_trace",
+    "alpha",
+    "alpha_weighted",
+    "stable_rank",
+    "training_speed",
+)
+"""Names that every reader of this literature knows; they only decide whom the third sentence speaks of."""
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A measure named in a sentence, so that a page can link to it."""
+
+    key: str
+
+
+Sentence = tuple[str | Mention, ...]
+
+_NAMED = 6
+
+
+def answer(frame: pd.DataFrame) -> tuple[Sentence, Sentence, Sentence]:
+    """Three sentences: who leads and how surely, how many know nothing, and which famous ones fail the randomisation.
+
+    A measure competes where it is no control and has a ranking score. It *reaches* the leader where its interval
+    holds the leader's score; it *knows nothing* where its score is inside its null band; it *fails* the randomisation
+    test where its AUC is not above that score's null band.
+    """
+    return _leaders(frame), _inside(frame), _randomisation(frame)
+
+
+def plain(sentence: Sentence) -> str:
+    """The sentence as text."""
+    return "".join(part.key if isinstance(part, Mention) else part for part in sentence)
+
+
+def _leaders(frame: pd.DataFrame) -> Sentence:
+    competing = rows(ranked(frame).sort_values(RANKING, ascending=False, kind="stable"))
+    target = target_name(str(frame.attrs["target"]))
+    if not competing:
+        return (f"No measure could be ranked by the {target}: every score is missing.",)
+    leader = competing[0]
+    score = f"τ_b = {score_text(leader, RANKING)}"
+    if place(leader, RANKING) == "inside":
+        band = interval(leader[RANKING], leader[f"{RANKING}_null_low"], leader[f"{RANKING}_null_high"])
+        band = band[band.index("[") :]
+        text = f", scores {score}, inside the null band {band} of a measure that knows nothing."
+        return (f"No measure orders the {target} better than chance: the best, ", Mention(leader["key"]), text)
+    if place(leader, RANKING) == "below" or leader[RANKING] <= 0:
+        text = f", scores {score}, against its declared sign."
+        return (f"No measure orders the {target} as its theory says: the best, ", Mention(leader["key"]), text)
+    limit = ceiling(frame)
+    bound = f" against a noise ceiling of {decimal(limit['ceiling'])}" if limit else ""
+    start: Sentence = (
+        "Among networks trained with the same share of noisy labels, ",
+        Mention(leader["key"]),
+        f" orders the {target} best: {score}{bound}",
+    )
+    rivals = [row["key"] for row in competing[1:] if row[f"{RANKING}_high"] >= leader[RANKING]]
+    if not rivals:
+        return (*start, "; no other measure's 95 % interval reaches that score.")
+    others = "one other measure reaches" if len(rivals) == 1 else f"{len(rivals)} other measures reach"
+    return (
+        *start,
+        f"; the 95 % interval{'s' if len(rivals) > 1 else ''} of {others} that score (",
+        *_names(rivals),
+        ").",
+    )
+
+
+def _inside(frame: pd.DataFrame) -> Sentence:
+    where = places(ranked(frame), RANKING)
+    judged = int((where != "").sum())
+    if judged == 0:
+        return ("No null band is known, so no score can be told from that of a random measure.",)
+    inside, below = int((where == "inside").sum()), int((where == "below").sum())
+    counted = f"{_count(inside, judged, 'ranked measure')} {_are(inside)}"
+    text = f"{counted} inside the null band, where 95 % of random measures fall"
+    if below:
+        text += f", and {below} {_are(below)} below it: {_they(below)} the gap against the declared sign"
+    return (text + ".",)
+
+
+def _randomisation(frame: pd.DataFrame) -> Sentence:
+    candidates = frame[~frame["control"].astype(bool)]
+    where = places(candidates, "randomisation_auc")
+    judged = where[where != ""]
+    if judged.empty:
+        return ("The randomisation test could not be made: no two runs here differ in their labels alone.",)
+    famous = judged[[str(key).partition("[")[0] in FAMOUS for key in judged.index]]
+    kind = "famous measure" if len(famous) else "measure"
+    judged = famous if len(famous) else judged
+    failed = [str(key) for key in judged[judged != "above"].index]
+    if not failed:
+        every = f"All {len(judged)} {kind}s pass" if len(judged) > 1 else f"The one {kind} here passes"
+        return (f"{every} the randomisation test: more corrupted labels give a value that predicts a larger gap.",)
+    backwards = int((judged == "below").sum())
+    tail = f"; {backwards} of them {'get' if backwards > 1 else 'gets'} it backwards" if backwards else ""
+    verb = "fail" if len(failed) > 1 else "fails"
+    start = (
+        f"{_count(len(failed), len(judged), kind)} {verb} the randomisation test, telling corrupted labels from true "
+    )
+    return (f"{start}ones no better than a coin (", *_names(failed), f"){tail}.")
+
+
+def _count(part: int, whole: int, noun: str) -> str:
+    if part == whole > 1:
+        return f"All {whole} {noun}s"
+    return f"{part or 'None'} of the {whole} {noun}s"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _they(count: int) -> str:
+    return "it orders" if count == 1 else "they order"
+
+
+def _names(keys: Sequence[str]) -> Sentence:
+    shown = list(keys[:_NAMED]) if len(keys) != _NAMED + 1 else list(keys)
+    parts: list[str | Mention] = []
+    for position, key in enumerate(shown):
+        parts += [", "] if position else []
+        parts.append(Mention(key))
+    hidden = len(keys) - len(shown)
+    return (*parts, f" and {hidden} more") if hidden else tuple(parts)
+
+
+def bound_verdict(values: pd.Series[float], gap: pd.Series[float]) -> str:
+    """How a measure that bounds the error gap did: how often it held, was below 1, and its median ratio to the gap."""
+    known = values.notna() & gap.notna()
+    count = int(known.sum())
+    if count == 0:
+        return "no run has a value"
+    bound, actual = values[known], gap[known]
+    held, below = int((bound >= actual).sum()), int((bound < 1).sum())
+    positive = actual > 0
+    ratio = float((bound[positive] / actual[positive]).median()) if positive.any() else math.nan
+    size = f"; median ratio to the gap {ratio:.3g}" if math.isfinite(ratio) else ""
+    return f"held in {held} of {count} runs, below 1 (not vacuous) in {below}{size}"

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import base64
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gapbench.evaluate.declared import Declared
+from gapbench.reports import html, sections
+from gapbench.reports.findings import answer, plain
+from gapbench.reports.scores import rows, score_text
+from gapbench.reports.text import csv
+
+VOID = {"meta", "link", "input", "wbr", "br", "hr", "img"}
+PROVENANCE = {
+    "versions": {"gapbench": "0.1.0", "torch": "2.15"},
+    "seeds": {"root_seed": 17},
+    "command": "gapbench run quick",
+}
+
+
+class Page(HTMLParser):
+    """Checks nesting while it reads; keeps elements, texts by element, and the board's cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), f"an attribute twice in {tag}: {attrs}"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join("".join(self.text).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def written(table: Any, boards: Callable[..., Any], references: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    tmp_path, frame = tmp_path_factory.mktemp("report"), boards(table)
+    out = html.report(table, frame, provenance=PROVENANCE, out=tmp_path / "new" / "report.html", references=references)
+    assert out == tmp_path / "new" / "report.html"
+    return out.read_text(encoding="utf-8")
+
+
+def test_page_is_well_formed(written: str) -> None:
+    page = Page(written)
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    targets = {attrs["href"] for attrs in page.all("a") if (attrs.get("href") or "").startswith("#")}
+    assert len(targets) > 40
+    assert targets <= {f"#{name}" for name in ids}
+    assert "nan" not in page.words.lower().split()
+
+
+def test_the_checker_sees_bad_nesting() -> None:
+    with pytest.raises(AssertionError, match="closes"):
+        Page("<p><b></p></b>")
+
+
+def test_page_asks_nothing_of_the_network(written: str) -> None:
+    page = Page(written)
+    policy = next(
+        attrs["content"] for attrs in page.all("meta") if attrs.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert (policy or "").startswith("default-src 'none'")
+    for tag, attrs in page.elements:
+        assert not {"src", "srcset", "data", "poster", "action", "background"} & attrs.keys(), (tag, attrs)
+        if "href" in attrs and tag != "a":
+            assert (tag, attrs["href"]) == ("link", "data:,")
+    hosts = {(attrs.get("href") or "").split("/")[2] for attrs in page.all("a") if "//" in (attrs.get("href") or "")}
+    assert hosts == {"arxiv.org"}, "citations are links, and nothing else is"
+    code = "".join(re.findall(r"<(?:style|script)>(.*?)</(?:style|script)>", written, re.S))
+    assert not re.search(r"https?:|url\(|@import|fetch\(|XMLHttp|import\(", code)
+
+
+def test_answer_stands_first_and_comes_from_the_numbers(written: str, frame: pd.DataFrame) -> None:
+    words = Page(written).words
+    places = [words.index(plain(sentence).replace("τ_b", "τ b").replace("τ b", "τb")) for sentence in answer(frame)]
+    assert places == sorted(places)
+    assert places[-1] < words.index("Best first, by Kendall")
+
+
+def test_answer_changes_with_the_numbers(small: Any, boards: Callable[..., Any], references: Any) -> None:
+    table, frame = small, boards(small)
+    changed = frame.copy()
+    changed.attrs = frame.attrs
+    last = frame.index[~frame["control"].to_numpy() & frame["tau_b"].notna().to_numpy()][-1]
+    changed.loc[last, ["within_noise_tau", "within_noise_tau_low", "within_noise_tau_high"]] = (0.99, 0.98, 1.0)
+    words = Page(html.page(table, changed, {}, references)).words
+    assert f"{last} orders the error gap best: τb = .99 [.98, 1.00]" in words
+    assert f"{last} orders the error gap best" not in Page(html.page(table, frame, {}, references)).words
+
+
+def cells(text: str) -> dict[str, list[str]]:
+    """The data-v of every cell of the leaderboard, by measure."""
+    board = text[text.index('<table id="board">') : text.index("</table>", text.index('<table id="board">'))]
+    rows = re.findall(r'<tr[^>]*data-measure="([^"]*)"[^>]*>(.*?)</tr>', board, re.S)
+    return {key: re.findall(r'<td[^>]*data-v="([^"]*)"', row) for key, row in rows}
+
+
+def test_values_of_the_page_are_those_of_the_csv(written: str, frame: pd.DataFrame) -> None:
+    found = cells(written)
+    assert list(found) == list(frame.index)
+    columns = ["within_noise_tau", "within_noise_tau_p", "granulated_tau", "tau_b", "randomisation_auc"]
+    for key, values in found.items():
+        numbers = [float(value) if value else math.nan for value in [*values[2:7], values[8]]]
+        np.testing.assert_array_equal(numbers, frame.loc[key, [*columns, "seconds"]].to_numpy(dtype=float))
+        assert int(values[7]) == frame.loc[key, "ok"]
+    embedded = re.search(r'href="data:text/csv;charset=utf-8;base64,([^"]*)"', written)
+    assert embedded is not None
+    assert base64.b64decode(embedded[1]).decode() == csv(frame)
+    words = Page(written).words
+    for row in rows(frame):
+        assert score_text(row, "within_noise_tau") in words
+
+
+def test_every_measure_has_a_card_with_its_scatter_and_source(written: str, table: Any) -> None:
+    cards = re.findall(r"<article.*?</article>", written, re.S)
+    assert len(cards) == len(table.measures)
+    assert sum("Jiang et al. 2020, eq. 33" in card for card in cards) == len(cards) - 3
+    assert sum('class="s"' in card for card in cards) == len(cards) - 1
+    assert sum("No run has a value" in card for card in cards) == 1
+    assert all("<code>sum_i ||W_i||^2</code>" in card for card in cards)
+    bound = next(card for card in cards if "As a bound" in card)
+    assert re.search(r"held in \d+ of \d+ runs", bound)
+
+
+def test_reasons_are_shown(written: str) -> None:
+    section = Page(written[written.index('<section id="absent">') : written.index('<section id="zoo">')]).words
+    assert "layers are smaller than 50 x 50: no power law is fitted" in section
+    assert "raised LinAlgError: SVD did not converge" in section
+    assert "training margin is not positive" in section
+    assert section.index("failed") < section.index("never")
+
+
+def test_absences_count_and_group(table: Any) -> None:
+    found = {(item["measure"], item["status"]): item for item in sections.absences(table.readings)}
+    counts = table.readings[table.readings["status"] != "ok"].groupby(["measure", "status"]).size()
+    assert {key: item["count"] for key, item in found.items()} == counts.to_dict()
+    assert len(found["measure_05", "undefined"]["reasons"]) == 1, "reasons that differ in a number are one"
+    remark = table.readings.assign(reason=np.where(table.readings["measure"] == "coin", "stopped at its cap", ""))
+    assert [item["status"] for item in sections.absences(remark.assign(status="ok"))] == ["ok"]
+    assert sections.absences(table.readings.assign(status="ok", reason="")) == []
+    many = pd.DataFrame({"run": list("abcdefg"), "measure": "m", "status": "failed", "reason": list("uvvwwxy")})
+    (item,) = sections.absences(many)
+    assert item["reasons"] == [("v", 2), ("w", 2), ("u", 1)]
+    assert item["more"] == 2
+
+
+def test_zoo_and_provenance(written: str, table: Any) -> None:
+    words = written[written.index('<section id="zoo">') :]
+    for expected in (
+        "learning_rate",
+        "0.0005",
+        "×96",
+        "versions · torch",
+        "2.15",
+        "seeds · root_seed",
+        "17",
+    ):
+        assert expected in words
+    for row in sections.outcomes(table.runs, "error_gap"):
+        kept = table.runs[(table.runs["label_noise"] == float(row["label_noise"])) & table.runs["converged"]]
+        assert row["converged"] == len(kept)
+        assert float(row["test_error"]) == pytest.approx(kept["test_error"].mean(), abs=5e-5)
+        assert f"{row['converged']} / {row['runs']}" in words
+
+
+@pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7*7 }}", "a'b&c"])
+def test_names_reasons_and_provenance_are_escaped(
+    evil: str, small: Any, boards: Callable[..., Any], references: Any, renamed: Callable[..., Any]
+) -> None:
+    frame, made = boards(small), renamed("measure_00", evil)
+    readings = made.readings.assign(
+        reason=made.readings["reason"].replace("", "").mask(made.readings["status"] == "failed", evil)
+    )
+    named = frame.rename(index={"measure_00": evil}).assign(family=evil)
+    named.attrs = frame.attrs
+    text = html.page(replace(made, readings=readings), named, {evil: evil}, references)
+    page = Page(text)
+    assert len(page.all("script")) == 1
+    assert page.all("img") == []
+    assert not any("onerror" in attrs for _, attrs in page.elements)
+    assert evil in page.words
+    assert evil in [attrs.get("data-measure") for attrs in page.all("tr")]
+
+
+def test_a_malicious_docstring_is_escaped(table: Any, declare: Callable[..., Any]) -> None:
+    def function() -> None:
+        """Sum of ``<script>``.
+
+        <img src=x>
+        """
+
+    shown = sections.documentation(replace(declare("evil"), function=function))
+    assert [str(p) for p in shown] == ["Sum of <code>&lt;script&gt;</code>.", "&lt;img src=x&gt;"]
+
+
+def test_documentation_needs_no_code() -> None:
+    entry = Declared("one", "one", "own", "unpublished", 1, 1, "0", documentation="What it is.\n\nFormula: a.")
+    assert [str(p) for p in sections.documentation(entry)] == ["What it is.", "Formula: a."]
+    assert [str(p) for p in sections.documentation(replace(entry, documentation=""))] == ["No documentation."]
+
+
+def test_anchors_are_unique_and_plain() -> None:
+    keys = ["a[b=1]", "a[b=1", "a-b-1", "a_b", "a b", "ä"]
+    assert len({html.anchor(key) for key in keys}) == len(keys)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", html.anchor(key)) for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.00012, "0.12 ms"), (0.019, "19 ms"), (0.45, "450 ms"), (0.9999, "1.0 s"), (75, "1.2 min"), (math.nan, "–")],
+)
+def test_seconds(value: float, shown: str) -> None:
+    assert html.seconds(value) == shown
+
+
+def test_zoo_without_twins(tables: Callable[..., Any], boards: Callable[..., Any], references: Any) -> None:
+    table = tables(12, levels=(0.0,))
+    frame = boards(table)
+    attrs = frame.attrs
+    frame = frame.assign(**{c: np.nan for c in frame if c.startswith("randomisation_auc")})
+    frame.attrs = {**attrs, "ceiling": {}}
+    words = Page(html.page(table, frame, {}, references)).words
+    assert "The randomisation test could not be made" in words
+    assert "no two runs of this zoo differ in their labels alone" in words
+    assert "Noise ceiling of τb: not known" in words
+
+
+def test_zoo_where_nothing_converged(small: Any, boards: Callable[..., Any], references: Any) -> None:
+    table, frame = small, boards(small)
+    runs = table.runs.assign(converged=False)
+    Page(html.page(replace(table, runs=runs, axes=()), frame, {}, references))
+
+
+def test_other_targets_carry_their_unit(small: Any, boards: Callable[..., Any], references: Any) -> None:
+    table, frame = small, boards(small)
+    frame.attrs["target"] = "loss_gap"
+    words = Page(html.page(table, frame, {}, references)).words
+    assert "loss gap (nats)" in words
+    assert "error gap (fraction)" not in words
+
+
+def test_sixty_measures_of_two_hundred_runs_are_small_and_quick(
+    tables: Callable[..., Any], boards: Callable[..., Any], references: Any
+) -> None:
+    table = tables(60)
+    frame = boards(table)
+    started = time.perf_counter()
+    text = html.page(table, frame, {}, references)
+    assert time.perf_counter() - started < 10
+    assert len(text.encode()) < 1_000_000
+
+
+def test_a_hundred_and_twenty_measures_of_a_thousand_runs_fit_five_megabytes(
+    tables: Callable[..., Any], boards: Callable[..., Any], references: Any
+) -> None:
+    table = tables(24, seeds=11)
+    assert len(table.runs) == 1056
+    assert len(html.page(table, boards(table), {}, references).encode()) < 5_000_000 / 5

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from gapbench.reports import text
+from gapbench.reports.scores import (
+    SCORES,
+    counts_text,
+    decimal,
+    interval,
+    place,
+    psi_text,
+    rank_interval,
+    rank_labels,
+    rows,
+)
+
+
+def printed(frame: pd.DataFrame, top: int | None = None, width: int = 100, color: str | None = None) -> str:
+    buffer = io.StringIO()
+    console = Console(width=width, file=buffer, force_terminal=color is not None, color_system=color)  # type: ignore[arg-type]
+    console.print(text.terminal(frame, top))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.617, ".62"),
+        (-0.0701, "−.07"),
+        (-0.001, ".00"),
+        (1.0, "1.00"),
+        (0.999, "1.00"),
+        (-1.0, "−1.00"),
+        (math.nan, "–"),
+    ],
+)
+def test_decimal(value: float, shown: str) -> None:
+    assert decimal(value) == shown
+
+
+def test_interval() -> None:
+    assert interval(0.617, 0.484, 0.732) == ".62 [.48, .73]"
+    assert interval(0.617, math.nan, math.nan) == ".62"
+    assert interval(math.nan, 0.1, 0.2) == "–"
+
+
+def test_terminal_fits_100_columns(frame: pd.DataFrame) -> None:
+    lines = printed(frame).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert sum("[" in line for line in lines if re.match(r"\s*\d+ ", line)) == len(
+        [r for r in rank_labels(frame) if r.isdigit()]
+    )
+    assert "…" not in printed(frame), "a name or a number was cut"
+
+
+def test_terminal_cuts_nothing_from_long_names(frames: Callable[..., pd.DataFrame]) -> None:
+    name = "worst_case_adaptive_sharpness_normalised[norm=linf,radius=0.05]"
+    lines = printed(frames({name: {"within_noise_tau": -0.5, "tau_b": -0.5, "granulated_tau": -0.4}})).splitlines()
+    start = next(i for i, line in enumerate(lines) if "worst_case" in line)
+    assert max(map(len, lines)) <= 100
+    assert "".join(line.split()[1 if i == 0 else 0] for i, line in enumerate(lines[start : start + 3])).startswith(name)
+
+
+def test_terminal_states_counts_and_ceiling_above_the_table(frame: pd.DataFrame) -> None:
+    above = " ".join(printed(frame).split("within-noise τ_b")[0].split())
+    assert (
+        "184 runs: 32 recipes, 3 label noises (0, 0.5, 1), 2 seeds; 8 more did not converge and are not ranked" in above
+    )
+    assert "noise ceiling of τ_b: .85 [.86, .94] (by label noise 0: .90, 1: .80)" in above
+    assert "error gap (fraction)" in above
+
+
+def test_terminal_marks_scores_inside_their_null_band(frames: Callable[..., pd.DataFrame]) -> None:
+    frame = frames({"good": {"within_noise_tau": 0.6}, "idle": {"within_noise_tau": 0.1}})
+    by_name = {line.split()[1]: line for line in printed(frame).splitlines() if re.match(r"\s*\d+ ", line)}
+    assert "○  .10 [.02, .18]" in by_name["idle"]
+    assert "○  .60" not in by_name["good"]
+    assert " .60 [.52, .68]" in by_name["good"]
+
+
+def test_terminal_ranks_no_control_and_greys_it(frames: Callable[..., pd.DataFrame]) -> None:
+    planted = {
+        "a": {"within_noise_tau": 0.6},
+        "coin": {"within_noise_tau": 0.3, "control": True},
+        "b": {"within_noise_tau": 0.2},
+    }
+    assert rank_labels(frames(planted)) == ["1", "", "2"]
+    line = next(line for line in printed(frames(planted), color="standard").splitlines() if "coin" in line)
+    assert "\x1b[2m" in line
+
+
+def test_terminal_top_counts_ranked_measures(frame: pd.DataFrame) -> None:
+    shown = printed(frame, top=3)
+    ranks = [line.split()[0] for line in shown.splitlines() if re.match(r"\s*\d+ +\w+", line) and "[" in line]
+    assert ranks == ["1", "2", "3"]
+    assert f"… and {(~frame['control']).sum() - 3} more measures" in shown
+
+
+def test_terminal_shows_coverage(frame: pd.DataFrame) -> None:
+    row = rows(frame)[0]
+    assert f"{row['ok']}/{row['undefined']}/{row['failed']}" in printed(frame)
+    assert "0/192/0" in printed(frame), "the measure that is never defined"
+
+
+def test_csv_round_trips_exactly(frame: pd.DataFrame) -> None:
+    header, *lines = csv.reader(io.StringIO(text.csv(frame)))
+    assert header == ["measure", *frame.columns]
+    assert [line[0] for line in lines] == list(frame.index)
+    for position, column in enumerate(frame, start=1):
+        shown = [line[position] for line in lines]
+        if frame[column].dtype.kind == "f":
+            np.testing.assert_array_equal([float(value) if value else np.nan for value in shown], frame[column])
+        else:
+            assert shown == [str(value) for value in frame[column]]
+
+
+def test_markdown_round_trips_to_two_digits(frame: pd.DataFrame) -> None:
+    lines = [line for line in text.markdown(frame).splitlines() if line.startswith("|")][2:]
+    assert len(lines) == len(frame)
+    for line, row in zip(lines, rows(frame)):
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        assert cells[1] == "1–4"
+        assert cells[2] == f"`{row['key']}`"
+        for cell, score in zip(cells[4:8], ("within_noise_tau", "granulated_tau", "tau_b", "randomisation_auc")):
+            if math.isnan(row[score]):
+                assert cell == "–"
+                continue
+            numbers = [float(number) for number in re.findall(r"-?\d*\.\d+", cell)]
+            expected = [row[score], row[f"{score}_low"], row[f"{score}_high"]]
+            assert numbers == [pytest.approx(value, abs=0.005001) for value in expected]
+        assert ("○" in cells[4]) == (place(row, "within_noise_tau") == "inside")
+
+
+def test_markdown_escapes_a_bar_in_a_name(frames: Callable[..., pd.DataFrame]) -> None:
+    lines = [line for line in text.markdown(frames({"a|b": {}, "c": {}})).splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+def test_latex_escapes_names(frames: Callable[..., pd.DataFrame]) -> None:
+    shown = text.latex(frames({"path_norm": {"within_noise_tau": -0.5}}))
+    assert r"\texttt{path\_norm}" in shown
+    assert r"$-$.50 [$-$.58, $-$.42]" in shown
+    assert {line.count("&") - line.count(r"\&") for line in shown.splitlines() if line.endswith(r"\\")} == {9}
+
+
+def test_place_has_three_answers(frames: Callable[..., pd.DataFrame]) -> None:
+    frame = frames({"a": {"tau_b": 0.5}, "b": {"tau_b": 0.15}, "c": {"tau_b": -0.2}, "d": {"tau_b": math.nan}})
+    assert [place(row, "tau_b") for row in rows(frame)] == ["above", "inside", "below", ""]
+
+
+def test_every_score_of_the_leaderboard_has_a_title(frame: pd.DataFrame) -> None:
+    assert {column.removesuffix("_null_low") for column in frame if column.endswith("_null_low")} == set(SCORES)
+
+
+def test_rank_and_axis_intervals(frames: Callable[..., pd.DataFrame]) -> None:
+    (row,) = rows(frames({"a": {}}))
+    assert rank_interval(row) == "1–4"
+    assert rank_interval({"rank_low": math.nan, "rank_high": 3.0}) == rank_interval({}) == ""
+    assert psi_text(row) == "width .31 [.05, .52]"
+    assert psi_text({"tau_b": 0.5}) == ""
+
+
+def test_counts_name_what_was_left_out(frames: Callable[..., pd.DataFrame]) -> None:
+    shown = counts_text(frames({"a": {}}, excluded_not_converged=1, constant_gap=[1.0], runs=1))
+    assert shown.startswith("1 run: 32 recipes")
+    assert "1 more did not converge and is not ranked" in shown
+    assert "the gap is constant at label noise 1, which within-noise scores leave out" in shown
