@@ -1,0 +1,5 @@
+"""``python -m gapbench``."""
+
+from gapbench.cli import main
+
+main()

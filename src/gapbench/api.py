@@ -1,0 +1,239 @@
+"""What a researcher calls from Python; the command line is a thin layer over these functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gapbench.datasets.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import pandas
+
+    from gapbench.evaluate.execute import Summary
+    from gapbench.evaluate.plan import Plan
+    from gapbench.evaluate.table import Table
+    from gapbench.models.trained import Trained
+
+ZOOS = Path("zoos")
+"""Where zoos are kept unless told otherwise, relative to the working directory."""
+
+
+def run(
+    zoo: str | Path = "quick",
+    *,
+    out: str | Path | None = None,
+    only: Sequence[str] = (),
+    measures: Collection[str | Path] = (),
+    jobs: int | None = None,
+    seed: int = 0,
+    shard: str = "1/1",
+    data_dir: str | Path | None = None,
+    retry_failed: bool = False,
+    reread: bool = False,
+    progress: bool = True,
+) -> Summary:
+    """Train every network of a zoo that is not stored yet, and read every measure that was not read.
+
+    ``zoo``: a bundled name or a TOML file; ``out``: its folder, by default zoos/NAME; ``only``: names or globs of
+    measures, by default all; ``measures``: Python files with more measures; ``jobs``: worker processes, by default one
+    a core; ``seed``: the root of every random draw; ``shard``: "3/16" does the third of sixteen parts.
+
+    Raises: InputError where an argument is wrong, or where the disk is full or cannot be written.
+    """
+    from gapbench.evaluate.execute import run as execute
+    from gapbench.evaluate.zoo import load_zoo
+
+    chosen = load_zoo(zoo, seed)
+    return execute(
+        chosen,
+        _folder(chosen.name, out),
+        _keys(only, measures),
+        files=_paths(measures),
+        jobs=jobs or cores(),
+        part=shard,
+        retry_failed=retry_failed,
+        reread=reread,
+        data_dir=None if data_dir is None else Path(data_dir),
+        progress=progress,
+    )
+
+
+def plan(
+    zoo: str | Path = "quick",
+    *,
+    out: str | Path | None = None,
+    only: Sequence[str] = (),
+    measures: Collection[str | Path] = (),
+    jobs: int | None = None,
+    seed: int = 0,
+    shard: str = "1/1",
+    retry_failed: bool = False,
+    reread: bool = False,
+) -> Plan:
+    """What `run` would do with these arguments, and how long it would take; nothing is written."""
+    from gapbench.evaluate.plan import plan as make_plan
+    from gapbench.evaluate.zoo import load_zoo
+
+    chosen = load_zoo(zoo, seed)
+    return make_plan(
+        chosen,
+        _folder(chosen.name, out),
+        _keys(only, measures),
+        files=_paths(measures),
+        jobs=jobs or cores(),
+        part=shard,
+        retry_failed=retry_failed,
+        reread=reread,
+    )
+
+
+def read(
+    measures: Sequence[str | Callable[..., Any]] | None,
+    trained: Trained,
+    *,
+    files: Collection[str | Path] = (),
+    seed: int = 0,
+) -> pandas.DataFrame:
+    """Read measures of one trained network.
+
+    ``measures``: names, globs, or functions declared with ``@gapbench.measure``; ``None`` reads all.
+    Returns: a DataFrame with index ``measure`` and columns value, standard_error, status ("ok", "undefined" or
+    "failed"), reason, seconds, revision, digest.
+    Raises: InputError where a name is unknown or a function is not declared.
+    """
+    import pandas
+
+    from gapbench.measures.plugins import load_registry
+    from gapbench.measures.read import read as read_measures
+    from gapbench.measures.registry import build, entries
+
+    registry = load_registry(_paths(files))
+    names: list[str] = []
+    for given in measures if measures is not None else ["*"]:
+        if isinstance(given, str):
+            names += matching(registry.measures, given)
+            continue
+        declared = entries(given, family=given.__module__)
+        if not declared:
+            raise InputError(f"{given.__name__} is not declared: decorate it with @gapbench.measure(...)")
+        registry = build([*registry.quantities.values(), *registry.measures.values(), *declared])
+        names += [entry.key for entry in registry.measures.values() if entry.function is given]
+    readings = read_measures([registry.measures[name] for name in dict.fromkeys(names)], registry, trained, seed=seed)
+    columns = ["value", "standard_error", "status", "reason", "seconds", "revision", "digest"]
+    frame = pandas.DataFrame([asdict(reading) for reading in readings], columns=["measure", *columns])
+    return frame.set_index("measure")
+
+
+def leaderboard(
+    zoo: str | Path | Table = "quick",
+    *,
+    only: Sequence[str] = (),
+    target: str = "error_gap",
+    resamples: int = 1000,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> pandas.DataFrame:
+    """Score every measure of a stored zoo against the true gap, best first.
+
+    ``zoo``: the folder of a zoo, its name under ./zoos, or a table; ``target``: error_gap, loss_gap or
+    clean_error_gap. Columns and definitions: `gapbench.evaluate.leaderboard.leaderboard`.
+    """
+    from gapbench.evaluate.leaderboard import leaderboard as compute
+    from gapbench.evaluate.remembered import remembered
+    from gapbench.evaluate.table import Table
+
+    chosen = table(zoo, only=only)
+    if isinstance(zoo, Table):
+        return compute(chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
+    return remembered(locate(zoo), chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
+
+
+def report(
+    zoo: str | Path = "quick",
+    *,
+    out: str | Path | None = None,
+    only: Sequence[str] = (),
+    target: str = "error_gap",
+    resamples: int = 1000,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> Path:
+    """Write the report of a stored zoo as one offline HTML file, by default ZOO/report.html, and return its path."""
+    from gapbench.evaluate.provenance import environment
+    from gapbench.evaluate.remembered import remembered
+    from gapbench.reports.html import report as write
+
+    folder = locate(zoo)
+    chosen = table(folder, only=only)
+    frame = remembered(folder, chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
+    provenance = {"zoo": folder.name, "statistics seed": seed, "made with": environment()}
+    return write(chosen, frame, provenance=provenance, out=Path(out) if out is not None else folder / "report.html")
+
+
+def table(zoo: str | Path | Table, *, only: Sequence[str] = ()) -> Table:
+    """The table of a stored zoo: a row a run, with its outcome and its readings."""
+    from gapbench.evaluate.table import Table, table
+
+    if isinstance(zoo, Table):
+        return zoo
+    whole = table(locate(zoo))
+    if not only:
+        return whole
+    return table(locate(zoo), [key for pattern in only for key in matching(whole.measures, pattern)])
+
+
+def locate(zoo: str | Path) -> Path:
+    """The folder of a stored zoo: a path, or a name under ./zoos.
+
+    Raises: InputError where there is none, with those that there are.
+    """
+    for folder in (Path(zoo), ZOOS / zoo):
+        if (folder / "zoo.toml").is_file():
+            return folder
+    there = sorted(path.parent.name for path in ZOOS.glob("*/zoo.toml"))
+    known = (
+        f"here are: {', '.join(there)}"
+        if there
+        else f"there is none in ./{ZOOS} yet; make one with: gapbench run {zoo}"
+    )
+    raise InputError(f"no stored zoo {str(zoo)!r}; {known}")
+
+
+def matching(known: Collection[str], pattern: str) -> list[str]:
+    """The keys that a name or a glob stands for; a plain name stands for its variants too.
+
+    Raises: InputError where there is none, with the closest.
+    """
+    from fnmatch import fnmatchcase
+
+    # A variant's key has brackets, which fnmatch would read as a set of characters.
+    found = [key for key in known if key == pattern or fnmatchcase(key.partition("[")[0], pattern)]
+    if not found:
+        raise unknown("measure", pattern, known)
+    return found
+
+
+def cores() -> int:
+    """The number of processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _folder(name: str, out: str | Path | None) -> Path:
+    return Path(out) if out is not None else ZOOS / name
+
+
+def _paths(files: Collection[str | Path]) -> list[Path]:
+    return [Path(file) for file in files]
+
+
+def _keys(only: Sequence[str], files: Collection[str | Path]) -> list[str] | None:
+    if not only:
+        return None
+    from gapbench.measures.plugins import load_registry
+
+    known = load_registry(_paths(files)).measures
+    return list(dict.fromkeys(key for pattern in only for key in matching(known, pattern)))

@@ -1,0 +1,343 @@
+"""The command line. Every command imports what it needs when it runs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gapbench import completion
+from gapbench.datasets.errors import InputError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+TARGETS = ("error_gap", "loss_gap", "clean_error_gap")
+FILE = click.Path(path_type=Path)
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+ONLY = click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    shell_complete=completion.complete_measure,
+    help="Only measures whose name matches, such as 'path_*'; may be given again.",
+)
+FILES = click.option(
+    "--measures", "files", multiple=True, type=FILE, metavar="FILE", help="A Python file with more measures."
+)
+SEED = click.option("--seed", default=0, show_default=True, help="The root of every random draw.")
+WORK = _options(
+    click.argument("zoo", default="quick", shell_complete=completion.complete_grid),
+    click.option("--out", type=FILE, metavar="DIR", help="The folder of the zoo  [default: zoos/NAME]"),
+    ONLY,
+    FILES,
+    click.option("--jobs", type=click.IntRange(1), help="Worker processes of one thread  [default: one a core]"),
+    SEED,
+    click.option("--shard", default="1/1", metavar="K/N", help="Do the K-th of N parts, for N machines."),
+    click.option("--retry-failed", is_flag=True, help="Try failed trainings and readings again."),
+    click.option("--reread", is_flag=True, help="Read again what was read by code that has changed since."),
+)
+SCORES = _options(
+    click.argument("zoo", default="quick", shell_complete=completion.complete_zoo),
+    ONLY,
+    click.option("--target", type=click.Choice(TARGETS), default="error_gap", show_default=True),
+    click.option("--resamples", default=1000, show_default=True, help="Bootstrap resamples and permutations."),
+    SEED,
+)
+
+
+class _Group(click.Group):
+    """Prints what the user can mend as one message, without a traceback, and exits with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"\ngapbench: {interrupt or 'stopped'}", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            # The reader of a pipe (head, say) went away; stdout must not be flushed again at exit.
+            sys.stdout = io.StringIO()
+            ctx.exit(1)
+        except (InputError, OSError) as error:
+            click.echo(f"gapbench: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="gapbench")
+def main() -> None:
+    """Which quantity of a trained network, computed without held-out data, predicts its generalization gap?
+
+    \b
+    gapbench run quick                    train the demonstration zoo and read every measure
+    gapbench leaderboard                  score the measures against the true gap
+    gapbench report                       write the offline HTML report
+    gapbench measures 'path_*'            list measures
+    gapbench check mine.py                test a measure of your own against the contract
+    gapbench run quick --measures mine.py read it on every stored network
+
+    Tab completion: gapbench completion bash
+    """
+
+
+@main.command()
+@WORK
+@click.option("--data-dir", type=FILE, metavar="DIR", help="Where data files are  [default: $GAPBENCH_DATA]")
+@click.option("--no-progress", is_flag=True, help="Print no progress.")
+def run(
+    zoo: str,
+    out: Path | None,
+    only: tuple[str, ...],
+    files: tuple[Path, ...],
+    jobs: int | None,
+    seed: int,
+    shard: str,
+    retry_failed: bool,
+    reread: bool,
+    data_dir: Path | None,
+    no_progress: bool,
+) -> None:
+    """Train the networks of a ZOO and read every measure of each.
+
+    ZOO is a bundled name or a TOML file. What is stored is not done again: run it again after an interruption, or
+    with another measure, and only what is missing is done. Exit status 1 where a training or a reading failed.
+
+    \b
+    gapbench run quick --jobs 2
+    gapbench run quick --measures mine.py --only my_measure
+    gapbench run big.toml --shard 3/16
+    """
+    from gapbench import api
+
+    summary = api.run(
+        zoo,
+        out=out,
+        only=only,
+        measures=files,
+        jobs=jobs,
+        seed=seed,
+        shard=shard,
+        data_dir=data_dir,
+        retry_failed=retry_failed,
+        reread=reread,
+        progress=not no_progress,
+    )
+    failed = f", {summary.readings_failed} failed" if summary.readings_failed else ""
+    click.echo(
+        f"{summary.out}: {summary.runs} runs ({summary.not_converged} did not converge), "
+        f"{summary.readings_ok} readings ok, {summary.readings_undefined} undefined{failed}; "
+        f"now: {summary.trained} trained, {summary.read} read, in {summary.seconds:.0f} s"
+    )
+    for note in summary.notes:
+        click.echo(f"note: {note}", err=True)
+    for problem in summary.problems:
+        click.echo(f"gapbench: {problem}", err=True)
+    sys.exit(summary.exit_status)
+
+
+@main.command()
+@WORK
+def plan(
+    zoo: str,
+    out: Path | None,
+    only: tuple[str, ...],
+    files: tuple[Path, ...],
+    jobs: int | None,
+    seed: int,
+    shard: str,
+    retry_failed: bool,
+    reread: bool,
+) -> None:
+    """Say what `run` would do with the same arguments, and how long it would take.
+
+    \b
+    gapbench plan quick
+    gapbench plan quick --measures mine.py
+    """
+    from gapbench import api
+
+    made = api.plan(
+        zoo,
+        out=out,
+        only=only,
+        measures=files,
+        jobs=jobs,
+        seed=seed,
+        shard=shard,
+        retry_failed=retry_failed,
+        reread=reread,
+    )
+    for line in made.lines():
+        click.echo(line)
+
+
+@main.command()
+@SCORES
+@click.option("--top", type=click.IntRange(1), help="Only the best so many.")
+@click.option("--format", "form", type=click.Choice(["text", "markdown", "csv"]), default="text", show_default=True)
+@click.option("--out", type=FILE, metavar="FILE", help="Write to a file instead of the terminal.")
+def leaderboard(
+    zoo: str,
+    only: tuple[str, ...],
+    target: str,
+    resamples: int,
+    seed: int,
+    top: int | None,
+    form: str,
+    out: Path | None,
+) -> None:
+    """Score the measures of a stored ZOO against the true generalization gap, best first.
+
+    ZOO is a folder, or a name under ./zoos.
+
+    \b
+    gapbench leaderboard quick --top 20
+    gapbench leaderboard --target loss_gap --only 'pacbayes*'
+    gapbench leaderboard --format csv --out leaderboard.csv
+    """
+    from rich.console import Console
+
+    from gapbench import api
+    from gapbench.reports import text
+
+    frame = api.leaderboard(zoo, only=only, target=target, resamples=resamples, permutations=resamples, seed=seed)
+    if form == "text" and out is None:
+        console = Console()
+        # A pipe or a log has no width of its own; 80 columns, rich's guess, would cut the table.
+        (console if console.is_terminal else Console(width=100)).print(text.terminal(frame, top))
+        return
+    shown = frame if top is None else frame.head(top)
+    if form == "text":
+        console = Console(width=100, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(text.terminal(frame, top))
+        content = capture.get()
+    else:
+        content = text.markdown(shown) if form == "markdown" else text.csv(shown)
+    _deliver(content, out)
+
+
+@main.command()
+@SCORES
+@click.option("--out", type=FILE, metavar="FILE", help="The page  [default: the zoo's folder/report.html]")
+def report(zoo: str, only: tuple[str, ...], target: str, resamples: int, seed: int, out: Path | None) -> None:
+    """Write the correlation report of a stored ZOO: one HTML file that needs no network.
+
+    \b
+    gapbench report quick --out report.html
+    """
+    from gapbench import api
+
+    path = api.report(zoo, out=out, only=only, target=target, resamples=resamples, permutations=resamples, seed=seed)
+    click.echo(f"report: {path}")
+
+
+@main.command()
+@click.argument("glob", required=False, shell_complete=completion.complete_measure)
+@click.option("--family", help="Only this family, such as 'norms'.")
+@FILES
+def measures(glob: str | None, family: str | None, files: tuple[Path, ...]) -> None:
+    """List the measures, all or those whose name matches GLOB.
+
+    \b
+    gapbench measures --family spectral
+    gapbench measures '*margin*'
+    """
+    from gapbench.measures.plugins import load_registry
+    from gapbench.reports import catalog
+
+    click.echo(catalog.listing(load_registry(files), family=family, glob=glob))
+
+
+@main.command()
+@click.argument("name", shell_complete=completion.complete_measure)
+@FILES
+def show(name: str, files: tuple[Path, ...]) -> None:
+    """Show a measure: formula, source, sign, what it needs, knobs, invariances.
+
+    \b
+    gapbench show path_norm
+    """
+    from gapbench.api import matching
+    from gapbench.measures.plugins import load_registry
+    from gapbench.reports import catalog
+
+    registry = load_registry(files)
+    for key in matching(registry.measures, name):
+        click.echo(catalog.show(registry.measures[key], registry))
+
+
+@main.command()
+@click.argument("file", type=FILE)
+def check(file: Path) -> None:
+    """Test the measures of a Python FILE against the contract that every measure keeps.
+
+    Finite on small networks, the same value for the same seed, the network, its data and the global random generators
+    untouched, every declared invariance true, the source resolved. Exit status 1 where a check failed.
+
+    \b
+    gapbench check mine.py
+    """
+    from gapbench.measures.contract import check as run_checks
+    from gapbench.measures.plugins import load_registry, own_keys
+
+    registry = load_registry([file])
+    found = run_checks([registry.measures[key] for key in own_keys(file)], registry)
+    for one in found:
+        mark = click.style("ok  ", fg="green") if one.passed else click.style("FAIL", fg="red")
+        click.echo(f"{mark} {one.measure}: {one.what} ({one.seen})")
+    failed = sum(not one.passed for one in found)
+    click.echo(f"{len(found)} checks ran, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+@main.command()
+@click.option("--out", type=FILE, metavar="FILE", help="Write to a file instead of the terminal.")
+@FILES
+def catalog(out: Path | None, files: tuple[Path, ...]) -> None:
+    """Print the documentation of every measure as Markdown, made from the registry.
+
+    \b
+    gapbench catalog --out docs/measures.md
+    """
+    from gapbench.measures.plugins import load_registry
+    from gapbench.reports.catalog import catalog as make
+
+    _deliver(make(load_registry(files)), out)
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def complete(shell: str) -> None:
+    """Print the line that turns on tab completion, for your shell's start-up file.
+
+    \b
+    gapbench completion bash >> ~/.bashrc
+    """
+    click.echo(completion.instructions(shell))
+
+
+def _deliver(content: str, out: Path | None) -> None:
+    if out is None:
+        click.echo(content, nl=not content.endswith("\n"))
+        return
+    from gapbench.evaluate.files import storing
+
+    with storing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(content, encoding="utf-8")
+    click.echo(f"written: {out}")

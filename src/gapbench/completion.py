@@ -1,0 +1,63 @@
+"""What the shell completes: names of measures and zoos, found without importing torch."""
+
+from __future__ import annotations
+
+import ast
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    import click
+
+_INSTRUCTIONS = {
+    "bash": 'eval "$(_GAPBENCH_COMPLETE=bash_source gapbench)"',
+    "zsh": 'eval "$(_GAPBENCH_COMPLETE=zsh_source gapbench)"',
+    "fish": "_GAPBENCH_COMPLETE=fish_source gapbench | source",
+}
+
+
+def measure_names() -> list[str]:
+    """The names of the built-in measures, read off the source: importing the registry would import torch."""
+    # find_spec does not import the package; importlib.resources would.
+    package = find_spec("gapbench.measures")
+    folders = package.submodule_search_locations if package is not None else None
+    sources = [file.read_text(encoding="utf-8") for folder in folders or () for file in Path(folder).glob("*.py")]
+    return sorted(
+        node.name
+        for source in sources
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef) and any(_is_measure(mark) for mark in node.decorator_list)
+    )
+
+
+def _is_measure(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "measure"
+
+
+def complete_measure(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Measures that begin so."""
+    return [CompletionItem(name) for name in measure_names() if name.startswith(incomplete)]
+
+
+def complete_grid(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Bundled zoos and TOML files that begin so."""
+    bundled = (
+        file.name[:-5] for file in (files("gapbench.evaluate") / "zoos").iterdir() if file.name.endswith(".toml")
+    )
+    own = (str(path) for path in Path().glob(f"{incomplete}*") if path.is_dir() or path.suffix == ".toml")
+    return [CompletionItem(name) for name in sorted({*bundled, *own}) if name.startswith(incomplete)]
+
+
+def complete_zoo(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Stored zoos that begin so."""
+    names = (path.parent.name for path in Path("zoos").glob("*/zoo.toml"))
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def instructions(shell: str) -> str:
+    """The line that turns completion on, for the start-up file of a shell."""
+    return _INSTRUCTIONS[shell]
