@@ -20,7 +20,17 @@ from gapbench.measures import (
     spectrum,
     tangent,
 )
-from gapbench.measures.registry import Estimate, Undefined, build, collect, measure, quantity, variants
+from gapbench.measures.registry import (
+    Estimate,
+    LayerSum,
+    Undefined,
+    build,
+    collect,
+    measure,
+    per_sample,
+    quantity,
+    variants,
+)
 
 _MODULES = (
     quantities,
@@ -44,4 +54,15 @@ BUILT_IN = build(entry for module in _MODULES for entry in collect(module))
 MEASURES = BUILT_IN.measures
 QUANTITIES = BUILT_IN.quantities
 
-__all__ = ["BUILT_IN", "MEASURES", "QUANTITIES", "Estimate", "Undefined", "measure", "quantity", "variants"]
+__all__ = [
+    "BUILT_IN",
+    "MEASURES",
+    "QUANTITIES",
+    "Estimate",
+    "LayerSum",
+    "Undefined",
+    "measure",
+    "per_sample",
+    "quantity",
+    "variants",
+]

@@ -107,7 +107,7 @@ def vc_gap_bound(
     return epsilon / 2 * (1 + math.sqrt(1 + 4 * error / epsilon))
 
 
-@measure(source="novak2018, section 3", sign=+1, invariances=("rescaling", "unit_permutation"))
+@measure(source="novak2018, section 3", sign=+1, invariances=("rescaling", "unit_permutation"), cost="forward")
 def linear_regions(folded_float32: nn.Module, train: Split, *, segments: int = 8, points: int = 128) -> float:
     """The mean number of linear regions met on a segment between two training examples.
 

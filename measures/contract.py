@@ -27,6 +27,9 @@ from gapbench.models.trained import Trained, Trajectory
 TOLERANCE = 1e-6
 """Relative: weights are rescaled and summed in float32, whose rounding is 6e-8 an operation."""
 
+ROTATION_TOLERANCE = 2e-5
+"""Relative: a rotation rounds every input and every weight of the first layer to float32 anew."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -95,7 +98,8 @@ def _invariance(entry: Measure, registry: Registry, kind: str) -> Check:
     if before.value is None or after.value is None:
         held = before.status == after.status
     else:
-        held = math.isclose(before.value, after.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        tolerance = ROTATION_TOLERANCE if kind == "input_rotation" else TOLERANCE
+        held = math.isclose(before.value, after.value, rel_tol=tolerance, abs_tol=tolerance)
     return Check(entry.key, f"invariant under {kind}", held, f"{_shown(before)} -> {_shown(after)}")
 
 
@@ -174,6 +178,34 @@ def permute_examples(trained: Trained) -> Trained:
     return dataclasses.replace(trained, train=Split(sample.inputs[order], sample.labels[order], sample.classes))
 
 
+def duplicate_examples(trained: Trained) -> Trained:
+    """Give every training example twice: the same empirical law."""
+    sample = trained.train
+    twice = Split(sample.inputs.repeat_interleave(2, 0), sample.labels.repeat_interleave(2, 0), sample.classes)
+    return dataclasses.replace(trained, train=twice)
+
+
+def rotate_inputs(trained: Trained) -> Trained:
+    """Rotate the inputs, and the first layer's weights with them, at initialisation and along the path too.
+
+    The function of the rotated inputs is the same. The rotation is drawn by the Haar measure.
+    """
+    first, sample = f"{_linear_names(trained.network)[0]}.weight", trained.train
+    size = sample.inputs[0].numel()
+    normal = torch.randn(size, size, dtype=torch.float64, generator=generator(0, "contract", "rotation"))
+    rotation = torch.linalg.qr(normal).Q
+
+    def rotated(rows: Tensor) -> Tensor:
+        turned: Tensor = (rows.flatten(1).double() @ rotation).float()
+        return turned.view(rows.shape)
+
+    def change(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**state, first: rotated(state[first])}
+
+    moved = _with_states(trained, change, all_states=True)
+    return dataclasses.replace(moved, train=Split(rotated(sample.inputs), sample.labels, sample.classes))
+
+
 def _first_weight(trained: Trained) -> float:
     return float(next(trained.network.parameters()).detach().flatten()[0])
 
@@ -186,5 +218,7 @@ TRANSFORMS: Mapping[str, tuple[Callable[[Trained], Trained], Callable[[Trained],
     "rescaling": (rescale, lambda trained: float(sum(p.detach().square().sum() for p in trained.network.parameters()))),
     "unit_permutation": (permute_units, _first_weight),
     "example_permutation": (permute_examples, _first_input),
+    "example_duplication": (duplicate_examples, lambda trained: float(len(trained.train))),
+    "input_rotation": (rotate_inputs, _first_input),
 }
 """For each declared invariance: the transformation, and a probe that must change under it."""

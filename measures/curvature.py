@@ -47,7 +47,7 @@ RELATIVE_ERROR = 0.05
 """Probes are drawn until the standard error of the trace is at most this fraction of it."""
 
 
-@quantity
+@quantity(cost="forward")
 def loss_terms(folded: nn.Module, train: Split) -> Terms:
     """The mean training cross-entropy as a function of all parameters of the folded network, in nats, float64."""
     return mean_loss_terms(folded, train)
@@ -130,7 +130,7 @@ def hessian_product(terms: Terms, point: Float[Tensor, " parameters"]) -> Callab
     return product
 
 
-@quantity
+@quantity(cost="iterative")
 def top_eigenvalue(loss_terms: Terms, parameters: Tensor, rng: torch.Generator) -> Estimate:
     """The largest (algebraic) eigenvalue of the Hessian of the mean training loss, by Lanczos.
 
@@ -174,7 +174,7 @@ def largest_eigenvalue(
     return Estimate(top, min(residual, residual**2 / gap if gap > 0 else residual), residual <= tolerance * abs(top))
 
 
-@quantity
+@quantity(cost="gradient")
 def trace(folded: nn.Module, logits: Tensor, parameters: Tensor, train: Split, rng: torch.Generator) -> Estimate:
     """The trace of the Hessian of the mean training loss; exact for piecewise linear networks.
 

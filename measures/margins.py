@@ -30,7 +30,7 @@ class MarginGradient:
     total_variation: float
 
 
-@quantity
+@quantity(cost="gradient")
 def margin_gradients(folded: nn.Module, train: Split) -> tuple[MarginGradient, ...]:
     """The gradients of the margins at the input and at the input of every weight layer but the first.
 
@@ -143,7 +143,7 @@ def train_cross_entropy(losses: Float[Tensor, " examples"]) -> float:
     return float(losses.mean())
 
 
-@measure(source="natekar2020, mixup margin", sign=-1, invariances=("rescaling", "unit_permutation"))
+@measure(source="natekar2020, mixup margin", sign=-1, invariances=("rescaling", "unit_permutation"), cost="forward")
 def mixup_margin(folded: nn.Module, train: Split, rng: torch.Generator) -> Estimate:
     """The mean margin half-way between training examples of one label.
 

@@ -84,7 +84,7 @@ def training_speed_ema(history: History, *, decay: float = 0.9) -> float:
     return float((decay**age * history.loss_nats).sum())
 
 
-@measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"))
+@measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient")
 def gradient_noise_epoch_1(
     network: nn.Module, trajectory: Trajectory, train: Split, layers: tuple[Layer, ...]
 ) -> float:
@@ -101,7 +101,7 @@ def gradient_noise_epoch_1(
     return gradient_variance(folded, train)
 
 
-@measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"))
+@measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient")
 def gradient_noise_final(folded: nn.Module, train: Split, layers: tuple[Layer, ...]) -> float:
     """The variance of the per-example gradient at the end of training.
 

@@ -59,7 +59,7 @@ class PerturbationScale:
     cap: float = LARGEST_SIGMA
 
 
-@quantity
+@quantity(cost="iterative")
 def sigma(folded_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Generator) -> PerturbationScale:
     """The standard deviation σ of noise N(0, σ²) on every weight and bias that costs 0.1 of training accuracy.
 
@@ -70,7 +70,7 @@ def sigma(folded_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Ge
     return search_sigma(folded_float32, logits, train, rng, Noise, guess=0.15)
 
 
-@quantity
+@quantity(cost="iterative")
 def sigma_magnitude(folded_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Generator) -> PerturbationScale:
     """The relative size σ' of magnitude-aware noise that costs 0.1 of training accuracy.
 

@@ -118,7 +118,7 @@ def operator_frobenius_norms(layers: tuple[Layer, ...], frobenius_norms: Tensor)
     )
 
 
-@quantity
+@quantity(cost="forward")
 def logits(folded: nn.Module, train: Split) -> Float[Tensor, "examples classes"]:
     """The outputs of the network on its training examples, float64, in evaluation mode."""
     with torch.no_grad():
@@ -126,13 +126,13 @@ def logits(folded: nn.Module, train: Split) -> Float[Tensor, "examples classes"]
     return torch.cat(outputs)
 
 
-@quantity
+@quantity(cost="forward")
 def losses(logits: Tensor, train: Split) -> Float[Tensor, " examples"]:
     """The cross-entropy of each training example, in nats."""
     return cross_entropy(logits, train.labels, reduction="none")
 
 
-@quantity
+@quantity(cost="forward")
 def margins(logits: Tensor, train: Split) -> Float[Tensor, " examples"]:
     """f_y − max_{j≠y} f_j of each training example."""
     rows = torch.arange(len(logits))
@@ -142,7 +142,7 @@ def margins(logits: Tensor, train: Split) -> Float[Tensor, " examples"]:
     return correct - others.max(dim=1).values
 
 
-@quantity
+@quantity(cost="forward")
 def margin(margins: Tensor) -> float:
     """γ, the 10th percentile of the training margins (linear interpolation).
 

@@ -7,8 +7,10 @@ return anything. The roots of the graph are the fields of `Trained` and a genera
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType, ModuleType
@@ -22,8 +24,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 ROOTS = ("network", "initial", "train", "history", "trajectory", "rng")
 """What a measure may see of a trained network: the fields of `Trained`, and `rng`, a generator of its own."""
 
-INVARIANCES = ("rescaling", "unit_permutation", "example_permutation")
+INVARIANCES = ("rescaling", "unit_permutation", "example_permutation", "example_duplication", "input_rotation")
 """Transformations that a measure can declare to leave its value unchanged; the contract tests each one."""
+
+COSTS = ("weights", "forward", "gradient", "iterative", "second run")
+"""What a reading costs, cheapest first: products of weights; passes over the training sample; derivatives or kernels;
+a search, an optimisation or a sampler; another training run."""
 
 
 class Undefined(Exception):
@@ -39,6 +45,22 @@ class Estimate:
     converged: bool = True
 
 
+class LayerSum(float):
+    """A value made of one term a weight layer, by a sum or a mean; ``terms`` are its parts, by layer.
+
+    ``layers``: the positions of the layers among those of the network, where some are left out.
+    """
+
+    terms: tuple[float, ...]
+    layers: tuple[int, ...]
+
+    def __new__(cls, value: float, terms: Iterable[float], layers: Iterable[int] | None = None) -> LayerSum:
+        made = super().__new__(cls, value)
+        made.terms = tuple(float(term) for term in terms)
+        made.layers = tuple(range(len(made.terms))) if layers is None else tuple(layers)
+        return made
+
+
 @dataclass(frozen=True)
 class Quantity:
     """A shared computation; ``large`` marks results that `read` keeps alive one at a time."""
@@ -47,6 +69,7 @@ class Quantity:
     function: Callable[..., Any]
     needs: tuple[str, ...]
     large: bool = False
+    cost: str = COSTS[0]
 
 
 @dataclass(frozen=True)
@@ -61,6 +84,9 @@ class Measure:
     sign: int
     bound: bool = False
     control: bool = False
+    feature: bool = False
+    uses_unlabelled_test_inputs: bool = False
+    cost: str = COSTS[0]
     invariances: tuple[str, ...] = ()
     requires: str | None = None
     revision: int = 1
@@ -94,6 +120,7 @@ class _Declaration:
     kind: str
     options: dict[str, Any]
     variants: list[dict[str, Any]] = field(default_factory=list)
+    per_sample: bool = False
 
 
 def measure(
@@ -102,6 +129,9 @@ def measure(
     sign: int,
     bound: bool = False,
     control: bool = False,
+    feature: bool = False,
+    uses_unlabelled_test_inputs: bool = False,
+    cost: str = COSTS[0],
     invariances: Iterable[str] = (),
     requires: str | None = None,
     revision: int = 1,
@@ -111,12 +141,16 @@ def measure(
     ``source``: a key of references.bib and where in it ("jiang2020, eq. 33"), an "arXiv:…" or "doi:…", or
     "unpublished". ``sign``: +1 where a larger value predicts a larger gap, -1 where a smaller one does; declared
     before any result is seen. ``bound``: the value bounds the error gap. ``control``: it sets the scale and is not
-    ranked. ``revision``: raise it whenever the function's values change.
+    ranked. ``feature``: it is an input of a fitted predictor and is not ranked. ``uses_unlabelled_test_inputs``: it
+    sees test inputs without their labels, and is listed apart. ``cost``: one of `COSTS`, of the function itself; what
+    the quantities it needs cost is added by `Registry.cost`. ``revision``: raise it whenever the function's values
+    change.
 
-    Raises: ValueError where sign is not +1 or -1, or an invariance is not one of `INVARIANCES`.
+    Raises: ValueError where sign is not +1 or -1, an invariance is not one of `INVARIANCES` or a cost of `COSTS`.
     """
     if sign not in (1, -1):
         raise ValueError(f"sign must be +1 or -1, not {sign!r}")
+    _check_cost(cost)
     strange = [name for name in invariances if name not in INVARIANCES]
     if strange:
         raise ValueError(f"unknown invariance {strange[0]!r}; known: {', '.join(INVARIANCES)}")
@@ -125,6 +159,9 @@ def measure(
         "sign": sign,
         "bound": bound,
         "control": control,
+        "feature": feature,
+        "uses_unlabelled_test_inputs": uses_unlabelled_test_inputs,
+        "cost": cost,
         "invariances": tuple(invariances),
         "requires": requires,
         "revision": revision,
@@ -137,15 +174,24 @@ def measure(
     return declare
 
 
+def _check_cost(cost: str) -> None:
+    if cost not in COSTS:
+        raise ValueError(f"unknown cost {cost!r}; known: {', '.join(COSTS)}")
+
+
 @overload
-def quantity(function: Function, *, large: bool = False) -> Function: ...
+def quantity(function: Function, *, large: bool = False, cost: str = COSTS[0]) -> Function: ...
 @overload
-def quantity(function: None = None, *, large: bool = False) -> Callable[[Function], Function]: ...
-def quantity(function: Function | None = None, *, large: bool = False) -> Any:
-    """Declare a function a shared quantity; with ``large=True``, `read` keeps as few such results alive as it can."""
+def quantity(function: None = None, *, large: bool = False, cost: str = COSTS[0]) -> Callable[[Function], Function]: ...
+def quantity(function: Function | None = None, *, large: bool = False, cost: str = COSTS[0]) -> Any:
+    """Declare a function a shared quantity; with ``large=True``, `read` keeps as few such results alive as it can.
+
+    ``cost``: one of `COSTS`. Raises: ValueError where it is not.
+    """
+    _check_cost(cost)
 
     def declare(declared: Function) -> Function:
-        _attach(declared, _Declaration("quantity", {"large": large}))
+        _attach(declared, _Declaration("quantity", {"large": large, "cost": cost}))
         return declared
 
     return declare if function is None else declare(function)
@@ -164,6 +210,43 @@ def variants(function: Callable[..., Any], **knobs: Sequence[Any]) -> None:
         raise ValueError(f"variants: {function.__name__} has no knob {sorted(strange)[0]!r}")
     rows = itertools.product(*knobs.values())
     declaration.variants.extend(dict(zip(knobs, values, strict=True)) for values in rows)
+
+
+def per_sample(function: Callable[..., Any]) -> None:
+    """Register a further row ``NAME_per_sample``: √(C/m) of a complexity C on m training examples.
+
+    Across training-set sizes only this form can be compared. Raises: ValueError where the function is no measure.
+    """
+    declaration = _declaration(function)
+    if declaration is None or declaration.kind != "measure":
+        raise ValueError(f"per_sample: {function.__name__} is not declared with @measure")
+    declaration.per_sample = True
+
+
+def _scaled_by_sample(function: Callable[..., Any]) -> Callable[..., Any]:
+    """√(C/m) as a function of the needs of C and, last, the training sample."""
+
+    @functools.wraps(function)
+    def scaled(*arguments: Any, **knobs: Any) -> Any:
+        *own, train = arguments
+        result = function(*own, **knobs)
+        value = float(result.value if isinstance(result, Estimate) else result)
+        if value < 0:
+            raise Undefined(f"{function.__name__} is {value:.4g}: a negative complexity has no root")
+        root = math.sqrt(value / len(train))
+        if not isinstance(result, Estimate):
+            return root
+        # The delta method: d√(C/m) = dC / (2m√(C/m)); at C = 0 the root itself is of the order of the error's root.
+        error = result.standard_error
+        error = error / (2 * len(train) * root) if root else math.sqrt(error / len(train))
+        return Estimate(root, error, result.converged)
+
+    scaled.__doc__ = (
+        f"The root of `{function.__name__}` over the number of training examples.\n\n"
+        f"Formula: √(C/m), C = `{function.__name__}`, m training examples. Raises: Undefined where C is, or C < 0.\n"
+        f"Sign: that of `{function.__name__}`, whose uniform bound on the gap has this form."
+    )
+    return scaled
 
 
 def _attach(function: Callable[..., Any], declaration: _Declaration) -> None:
@@ -193,7 +276,14 @@ def entries(function: Callable[..., Any], family: str) -> list[Measure | Quantit
     if declaration.kind == "quantity":
         return [Quantity(function.__name__, function, needs, **declaration.options)]
     shared: dict[str, Any] = {"family": family, "function": function, "needs": needs, **declaration.options}
-    return [Measure(function.__name__, knobs=MappingProxyType(row), **shared) for row in ({}, *declaration.variants)]
+    rows: list[Measure | Quantity] = [
+        Measure(function.__name__, knobs=MappingProxyType(row), **shared) for row in ({}, *declaration.variants)
+    ]
+    if declaration.per_sample:
+        kept = tuple(name for name in declaration.options["invariances"] if name != "example_duplication")
+        own = {"function": _scaled_by_sample(function), "needs": (*needs, "train"), "bound": False}
+        rows.append(Measure(f"{function.__name__}_per_sample", **{**shared, **own, "invariances": kept}))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -211,6 +301,11 @@ class Registry:
     def closure(self, measure: Measure) -> tuple[str, ...]:
         """The quantities and roots that a measure needs, directly or through others, sorted."""
         return _closure(measure.needs, self.quantities)
+
+    def cost(self, measure: Measure) -> str:
+        """The dearest of `COSTS` among a measure and the quantities it needs."""
+        quantities = (self.quantities[name].cost for name in self.closure(measure) if name in self.quantities)
+        return max((measure.cost, *quantities), key=COSTS.index)
 
     def digest(self, measure: Measure) -> str:
         """A hash of the code behind a measure and the quantities it needs."""

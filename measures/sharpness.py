@@ -31,7 +31,7 @@ NOISY_EVALUATIONS = 2048
 """An average sharpness is a mean over at least this many noisy losses of an example, and four for each example."""
 
 
-@quantity(large=True)
+@quantity(large=True, cost="gradient")
 def class_gradients(folded: nn.Module, parameters: Tensor, train: Split) -> Float[Tensor, "classes parameters"]:
     """The gradients of the mean centred logits, (1/m) Σ_i (f_c − mean_k f_k)(x_i), at all parameters, float64.
 
@@ -48,7 +48,7 @@ def class_gradients(folded: nn.Module, parameters: Tensor, train: Split) -> Floa
     return gradients
 
 
-@measure(source="andriushchenko2023, average-case sharpness", sign=+1)
+@measure(source="andriushchenko2023, average-case sharpness", sign=+1, cost="forward")
 def average_sharpness_l2(
     folded: nn.Module, logits: Tensor, train: Split, rng: torch.Generator, *, rho: float = 0.05
 ) -> Estimate:
@@ -60,7 +60,9 @@ def average_sharpness_l2(
     return average_rise_of_network(folded, logits, train, Noise(rho), rng)
 
 
-@measure(source="andriushchenko2023, average-case adaptive sharpness", sign=+1, invariances=("rescaling",))
+@measure(
+    source="andriushchenko2023, average-case adaptive sharpness", sign=+1, invariances=("rescaling",), cost="forward"
+)
 def average_adaptive_sharpness_l2(
     folded: nn.Module,
     logits: Tensor,
@@ -82,7 +84,7 @@ def average_adaptive_sharpness_l2(
 _EXACT = ("unit_permutation", "example_permutation")
 
 
-@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT)
+@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative")
 def worst_sharpness_l2(loss_terms: Terms, parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.5) -> Estimate:
     """Largest rise of the training loss in a Euclidean ball around the weights, in nats.
 
@@ -93,7 +95,7 @@ def worst_sharpness_l2(loss_terms: Terms, parameters: Tensor, class_gradients: T
     return worst_rise(loss_terms, parameters, torch.ones_like(parameters), rho, "l2", class_gradients)
 
 
-@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT)
+@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative")
 def worst_sharpness_linf(
     loss_terms: Terms, parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.002
 ) -> Estimate:
@@ -106,7 +108,12 @@ def worst_sharpness_linf(
     return worst_rise(loss_terms, parameters, torch.ones_like(parameters), rho, "linf", class_gradients)
 
 
-@measure(source="andriushchenko2023, worst-case adaptive sharpness", sign=+1, invariances=("rescaling", *_EXACT))
+@measure(
+    source="andriushchenko2023, worst-case adaptive sharpness",
+    sign=+1,
+    invariances=("rescaling", *_EXACT),
+    cost="iterative",
+)
 def worst_adaptive_sharpness_l2(
     folded: nn.Module,
     parameters: Tensor,
@@ -126,7 +133,12 @@ def worst_adaptive_sharpness_l2(
     return worst_rise(terms, parameters, parameters.abs(), rho, "l2", class_gradients)
 
 
-@measure(source="andriushchenko2023, worst-case adaptive sharpness", sign=+1, invariances=("rescaling", *_EXACT))
+@measure(
+    source="andriushchenko2023, worst-case adaptive sharpness",
+    sign=+1,
+    invariances=("rescaling", *_EXACT),
+    cost="iterative",
+)
 def worst_adaptive_sharpness_linf(
     folded: nn.Module,
     parameters: Tensor,

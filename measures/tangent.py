@@ -31,7 +31,7 @@ BLOCK = 125
 """Examples in a row block: only blocks on and below the diagonal are computed."""
 
 
-@quantity(large=True)
+@quantity(large=True, cost="gradient")
 def tangent_gram(folded: nn.Module, train: Split) -> Float[Tensor, "N N"]:
     """The empirical tangent kernel K = J Jᵀ of the folded network on the first 64 training examples, float64.
 

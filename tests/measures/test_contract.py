@@ -67,6 +67,8 @@ FALSE_CLAIMS = {
     "rescaling": (lambda parameters: float(parameters.square().sum()), "parameters"),
     "unit_permutation": (lambda parameters: float(parameters @ torch.arange(len(parameters)).double()), "parameters"),
     "example_permutation": (lambda losses: float(losses @ torch.arange(len(losses)).double()), "losses"),
+    "example_duplication": (lambda losses: float(losses.sum()), "losses"),
+    "input_rotation": (lambda layers: float(layers[0].weight.abs().sum()), "layers"),
 }
 
 
@@ -84,7 +86,11 @@ def test_transformations_keep_the_function_and_change_the_network(kind: str) -> 
         moved = transform(trained)
         assert probe(moved) != probe(trained)
         with torch.no_grad():
-            torch.testing.assert_close(moved.network(trained.train.inputs), trained.network(trained.train.inputs))
+            # A sample that was itself transformed is compared example by example with what it was made from.
+            twice = len(moved.train) // len(trained.train)
+            own = moved.train.inputs if kind == "input_rotation" else trained.train.inputs
+            torch.testing.assert_close(moved.network(own), trained.network(trained.train.inputs), rtol=1e-4, atol=1e-4)
+            assert twice == (2 if kind == "example_duplication" else 1)
 
 
 def test_the_example_networks_are_trained() -> None:

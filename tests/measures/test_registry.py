@@ -11,12 +11,17 @@ from gapbench.datasets.errors import InputError
 from gapbench.measures import BUILT_IN, MEASURES, QUANTITIES
 from gapbench.measures.plugins import load_registry, own_keys
 from gapbench.measures.registry import (
+    COSTS,
     ROOTS,
+    Estimate,
+    LayerSum,
     Measure,
     Quantity,
+    Undefined,
     build,
     entries,
     measure,
+    per_sample,
     quantity,
     variant_key,
     variants,
@@ -195,3 +200,39 @@ def test_an_installed_package_joins_by_entry_point(tmp_path: Path, monkeypatch: 
     importlib.invalidate_caches()
     registry = load_registry()
     assert registry.measures["my_norm"].family == "theirs"
+
+
+def test_per_sample_is_the_root_of_the_complexity_over_the_sample_size() -> None:
+    @measure(source="unpublished", sign=1, invariances=("example_duplication", "unit_permutation"))
+    def complexity(losses: float, *, scale: float = 1.0) -> Estimate:
+        return Estimate(losses * scale, 0.3)
+
+    per_sample(complexity)
+    plain, scaled = (entry for entry in entries(complexity, "x") if isinstance(entry, Measure))
+    assert (plain.name, scaled.name) == ("complexity", "complexity_per_sample")
+    assert scaled.needs == ("losses", "train")
+    assert scaled.invariances == ("unit_permutation",), "twice the sample halves C/m"
+    found = scaled.function(18.0, [0] * 2)
+    assert (found.value, found.standard_error) == (3.0, 0.3 / (2 * 2 * 3.0))
+    with pytest.raises(Undefined, match="negative complexity"):
+        scaled.function(-1.0, [0])
+
+
+def test_per_sample_of_what_is_no_measure_is_refused() -> None:
+    with pytest.raises(ValueError, match="not declared with @measure"):
+        per_sample(len)
+
+
+def test_a_layer_sum_is_a_number_with_its_terms() -> None:
+    total = LayerSum(3.0, [1, 2])
+    assert (total, total.terms, total.layers) == (3.0, (1.0, 2.0), (0, 1))
+    assert LayerSum(2.0, [2], layers=[4]).layers == (4,)
+
+
+def test_the_cost_of_a_measure_is_that_of_its_dearest_need() -> None:
+    assert BUILT_IN.cost(MEASURES["param_norm"]) == "weights"
+    assert BUILT_IN.cost(MEASURES["inverse_margin"]) == "forward"
+    assert BUILT_IN.cost(MEASURES["pacbayes_init"]) == "iterative"
+    assert {BUILT_IN.cost(entry) for entry in MEASURES.values()} <= set(COSTS)
+    with pytest.raises(ValueError, match="unknown cost 'free'"):
+        measure(source="unpublished", sign=1, cost="free")
