@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gapbench.datasets.errors import InputError, unknown
-from gapbench.measures.registry import ROOTS, Measure, Registry
+from gapbench.measures.registry import COSTS, ROOTS, Measure, Registry
 from gapbench.reports.references import Citation, Reference, bundled, cite
 
 _SIGNS = {1: "+", -1: "−"}
@@ -32,6 +32,8 @@ def catalog(registry: Registry, references: Mapping[str, Reference] | None = Non
         "",
         "Sign + says that a larger value predicts a larger gap, − that a smaller one does; it was declared before any "
         "result was seen. A *bound* bounds the error gap; a *control* sets the scale and is not ranked.",
+        "",
+        f"What a reading costs, by its dearest part, cheapest first: {', '.join(COSTS)}.",
         "",
         *(f"* [{family}](#{family}): {len(_by_name(entries))} measures" for family, entries in families.items()),
         "* [Quantities](#quantities)",
@@ -92,6 +94,7 @@ def _facts(entry: Measure, registry: Registry) -> list[tuple[str, str]]:
         ("bound", "yes, of the error gap" if entry.bound else ""),
         ("control", "yes, not ranked" if entry.control else ""),
         ("needs", ", ".join(entry.needs) + (f" (through them: {', '.join(through)})" if through else "")),
+        ("cost", registry.cost(entry)),
         ("knobs", ", ".join(f"{name}={value!r}" for name, value in knobs(entry).items())),
         ("invariances", ", ".join(name.replace("_", " ") for name in entry.invariances)),
         ("requires", entry.requires or ""),
@@ -132,14 +135,26 @@ def _references(registry: Registry, known: Mapping[str, Reference]) -> list[str]
     return [*lines, ""]
 
 
-def show(entry: Measure, registry: Registry, references: Mapping[str, Reference] | None = None) -> str:
-    """One measure in full, as plain text: its name, docstring, source and everything its registration declares."""
+def show(
+    entry: Measure,
+    registry: Registry,
+    references: Mapping[str, Reference] | None = None,
+    *,
+    standings: Mapping[str, str] | None = None,
+) -> str:
+    """One measure in full, as plain text: its name, docstring, source and everything its registration declares.
+
+    ``standings``: by stored zoo, how the measure did there (see `gapbench.reports.standing`).
+    """
     known = bundled() if references is None else references
     variants = [row.key for row in registry.measures.values() if row.name == entry.name and row.key != entry.key]
     facts = dict(_facts(entry, registry))
     facts["source"] = "\n".join(_plain(citation) for citation in cite(entry.source, known))
     if variants:
         facts["variants"] = ", ".join(variants)
+    if standings is not None and not standings:
+        facts["stored zoos"] = "none under ./zoos has read it yet (gapbench run quick)"
+    facts |= {f"on {zoo}": text for zoo, text in (standings or {}).items()}
     width = max(map(len, facts)) + 2
     lines = [f"{entry.key}  ({entry.family})", "", _documentation(entry.function), ""]
     for label, text in facts.items():

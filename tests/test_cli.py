@@ -115,8 +115,13 @@ def test_measures_lists_filters_and_shows(user: Path) -> None:
     assert "path_norm" not in invoke("measures", "--family", "capacity").output
     assert "my_norm" in invoke("measures", "--measures", "mine.py", "my_*").output
     shown = invoke("show", "path_norm").output
-    for part in ("Neyshabur et al. 2015", "rescaling", "path_sum_of_squares"):
+    for part in ("Neyshabur et al. 2015", "rescaling", "path_sum_of_squares", "cost", "12 of 12 readings ok"):
         assert part in shown
+
+
+def test_show_says_where_no_zoo_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "none under ./zoos has read it yet" in invoke("show", "path_norm").output
 
 
 def test_catalog_writes_every_measure(user: Path) -> None:

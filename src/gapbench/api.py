@@ -186,6 +186,25 @@ def table(zoo: str | Path | Table, *, only: Sequence[str] = ()) -> Table:
     return table(locate(zoo), [key for pattern in only for key in matching(whole.measures, pattern)])
 
 
+def standings(key: str) -> dict[str, str]:
+    """How a measure did on every zoo under ./zoos that it was read on, by zoo, in words.
+
+    A zoo whose leaderboard was not made yet is scored first, which can take some seconds.
+    """
+    from gapbench.reports.standing import standing
+
+    found = {}
+    for folder in sorted(path.parent for path in ZOOS.glob("*/zoo.toml")):
+        try:
+            frame = leaderboard(folder)
+        except InputError as error:
+            found[folder.name] = f"cannot be scored: {error}"
+            continue
+        if key in frame.index:
+            found[folder.name] = standing(frame, key)
+    return found
+
+
 def locate(zoo: str | Path) -> Path:
     """The folder of a stored zoo: a path, or a name under ./zoos.
 

@@ -267,18 +267,19 @@ def measures(glob: str | None, family: str | None, files: tuple[Path, ...]) -> N
 @click.argument("name", shell_complete=completion.complete_measure)
 @FILES
 def show(name: str, files: tuple[Path, ...]) -> None:
-    """Show a measure: formula, source, sign, what it needs, knobs, invariances.
+    """Show a measure: formula, source, sign, needs, cost, invariances, and how it did on the zoos under ./zoos.
 
     \b
     gapbench show path_norm
+    gapbench show 'pacbayes*'
     """
-    from gapbench.api import matching
+    from gapbench.api import matching, standings
     from gapbench.measures.plugins import load_registry
     from gapbench.reports import catalog
 
     registry = load_registry(files)
     for key in matching(registry.measures, name):
-        click.echo(catalog.show(registry.measures[key], registry))
+        click.echo(catalog.show(registry.measures[key], registry, standings=standings(key)))
 
 
 @main.command()

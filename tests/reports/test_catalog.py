@@ -93,6 +93,16 @@ def test_show(registry: Registry, references: Any) -> None:
     assert re.search(r"variants +sharp, sharp\[radius=0.05\]", text)
     text = show(registry.measures["path_size"], registry, references)
     assert "Jiang et al. 2020, eq. 33. Fantastic Generalization Measures. https://arxiv.org/abs/1912.02178" in text
+    assert re.search(r"cost +weights\n", text)
+    assert "stored zoos" not in text
+
+
+def test_show_says_how_a_measure_did(registry: Registry, references: Any) -> None:
+    entry = registry.measures["path_size"]
+    assert re.search(
+        r"on quick +place 3 of 86", show(entry, registry, references, standings={"quick": "place 3 of 86"})
+    )
+    assert re.search(r"stored zoos +none", show(entry, registry, references, standings={}))
 
 
 def test_knobs(registry: Registry) -> None:

@@ -1,0 +1,44 @@
+"""Where a measure stands on a stored zoo, in a line: what `gapbench show NAME` adds to the registry's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from gapbench.reports.scores import RANKING, SCORES, place, rank_interval, rank_labels, ranked, rows, score_text
+
+_VERDICTS = {
+    "above": "better than chance",
+    "inside": "inside its null band: no better than a random measure",
+    "below": "orders the gap against its declared sign",
+}
+
+
+def standing(frame: pd.DataFrame, key: str) -> str:
+    """The place, scores, coverage and seconds of one measure on a leaderboard; why there is no place, where none is.
+
+    Raises: KeyError where the leaderboard has no such row.
+    """
+    at = list(frame.index).index(key) if key in frame.index else -1
+    if at < 0:
+        raise KeyError(key)
+    row, rank = rows(frame)[at], rank_labels(frame)[at]
+    parts = []
+    if rank.isdigit():
+        shown = rank_interval(row)
+        parts.append(f"place {rank} of {len(ranked(frame))}{f' [{shown}]' if shown else ''}")
+        parts.append(_VERDICTS.get(place(row, RANKING), "no null band"))
+    elif row["control"]:
+        parts.append("a control, not ranked")
+    else:
+        parts.append("no ranking score")
+    shown_scores = (f"{SCORES[name].title} {score_text(row, name)}" for name in _shown(row))
+    parts.append(", ".join(shown_scores))
+    parts.append(f"{row['ok']} of {row['ok'] + row['undefined'] + row['failed']} readings ok")
+    parts.append(f"{row['seconds']:.2g} s a run")
+    return "; ".join(part for part in parts if part)
+
+
+def _shown(row: dict[str, object]) -> Sequence[str]:
+    return [name for name in (RANKING, "granulated_tau", "randomisation_auc") if score_text(row, name) != "–"]
