@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -43,15 +43,14 @@ class Check:
 
 @lru_cache(maxsize=1)
 def example_networks() -> Mapping[str, Trained]:
-    """Small trained networks, the same in every process: MLPs on true and on random labels, and a wider, deeper one."""
+    """Small trained networks, the same in every process: MLPs on true and random labels, a deeper one, a small CNN."""
     data = DataSpec("gaussian_mixture", train_size=48, dimension=6, classes=3, test_size=100)
     plain = RunSpec(data, "mlp", width=12, depth=1, learning_rate=0.05, batch_size=12, max_epochs=200)
     noisy = dataclasses.replace(plain, data=dataclasses.replace(data, label_noise=1.0), width=24, max_epochs=400)
     deep = dataclasses.replace(plain, depth=3, width=16, seed=1)
-    return {
-        name: train(spec, load(spec.data), trajectory_epochs=(1,))[0]
-        for name, spec in (("mlp", plain), ("mlp on random labels", noisy), ("deep mlp", deep))
-    }
+    images = dataclasses.replace(plain, data=DataSpec("digits", train_size=48), architecture="cnn", width=8, depth=2)
+    specs = {"mlp": plain, "mlp on random labels": noisy, "deep mlp": deep, "cnn": images}
+    return {name: train(spec, load(spec.data), trajectory_epochs=(1,))[0] for name, spec in specs.items()}
 
 
 def check(measures: Sequence[Measure], registry: Registry) -> list[Check]:
@@ -64,6 +63,13 @@ def check(measures: Sequence[Measure], registry: Registry) -> list[Check]:
     networks = example_networks()
     first = {name: read(measures, registry, trained) for name, trained in networks.items()}
     second = {name: read(measures, registry, trained) for name, trained in networks.items()}
+    invariances = [
+        one
+        for kind in TRANSFORMS
+        for name in ("deep mlp", "cnn")
+        if not (name == "cnn" and kind == "input_rotation")  # a convolution is bound to the axes of its images
+        for one in _invariances(measures, registry, kind, name, first[name])
+    ]
     checks: list[Check] = []
     for index, entry in enumerate(measures):
         readings = {name: rows[index] for name, rows in first.items()}
@@ -76,7 +82,7 @@ def check(measures: Sequence[Measure], registry: Registry) -> list[Check]:
         defined = [name for name, reading in readings.items() if reading.status == "ok"]
         seen = f"{len(defined)} of {len(readings)}"
         checks.append(Check(entry.key, "defined on at least one network", bool(defined), seen))
-        checks += [_invariance(entry, registry, kind) for kind in entry.invariances]
+        checks += [one for one in invariances if one.measure == entry.key]
         checks.append(_source(entry))
     return checks
 
@@ -85,22 +91,32 @@ def _shown(reading: Reading) -> str:
     return f"{reading.value:.9g}" if reading.value is not None else f"{reading.status}: {reading.reason}"
 
 
-def _invariance(entry: Measure, registry: Registry, kind: str) -> Check:
-    """The invariance on the network, with its positive control: a probe that must see the transformation."""
-    trained = example_networks()["deep mlp"]
-    transform, probe = TRANSFORMS[kind]
-    moved = transform(trained)
+def _invariances(
+    measures: Sequence[Measure], registry: Registry, kind: str, name: str, readings: Sequence[Reading]
+) -> Iterator[Check]:
+    """The invariance of the measures that declare it, with its positive control: a probe that must see the change."""
+    declared = {m.key: before for m, before in zip(measures, readings, strict=True) if kind in m.invariances}
+    if not declared:
+        return
+    trained, moved, what = example_networks()[name], _moved(kind, name), f"invariant under {kind}: {name}"
+    probe = TRANSFORMS[kind][1]
     if math.isclose(probe(trained), probe(moved), rel_tol=1e-3):
-        return Check(
-            entry.key, f"invariant under {kind}", False, "positive control: the transformation changes nothing"
-        )
-    before, after = (read([entry], registry, network)[0] for network in (trained, moved))
-    if before.value is None or after.value is None:
-        held = before.status == after.status
-    else:
-        tolerance = ROTATION_TOLERANCE if kind == "input_rotation" else TOLERANCE
-        held = math.isclose(before.value, after.value, rel_tol=tolerance, abs_tol=tolerance)
-    return Check(entry.key, f"invariant under {kind}", held, f"{_shown(before)} -> {_shown(after)}")
+        for key in declared:
+            yield Check(key, what, False, "positive control: the transformation changes nothing")
+        return
+    tolerance = ROTATION_TOLERANCE if kind == "input_rotation" else TOLERANCE
+    for after in read([registry.measures[key] for key in declared], registry, moved):
+        before = declared[after.measure]
+        if before.value is None or after.value is None:
+            held = before.status == after.status
+        else:
+            held = math.isclose(before.value, after.value, rel_tol=tolerance, abs_tol=tolerance)
+        yield Check(after.measure, what, held, f"{_shown(before)} -> {_shown(after)}")
+
+
+@lru_cache(maxsize=16)
+def _moved(kind: str, name: str) -> Trained:
+    return TRANSFORMS[kind][0](example_networks()[name])
 
 
 def _source(entry: Measure) -> Check:
@@ -122,8 +138,14 @@ def bibliography() -> frozenset[str]:
     return frozenset(re.findall(r"^@\w+\{\s*([^,\s]+)\s*,", text, flags=re.MULTILINE))
 
 
-def _linear_names(network: nn.Module) -> list[str]:
-    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+def _layer_names(network: nn.Module) -> list[str]:
+    """The weight layers in order; each reads the units of the one before, a channel being a unit."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+
+
+def _along(scale: Tensor, weight: Tensor, dimension: int) -> Tensor:
+    """Factors as a tensor that scales a weight along its outputs (dimension 0) or inputs (1)."""
+    return scale.view([-1 if place == dimension else 1 for place in range(weight.ndim)])
 
 
 def _with_states(
@@ -140,16 +162,17 @@ def _with_states(
 
 def rescale(trained: Trained) -> Trained:
     """Multiply the input weights and bias of each hidden unit by c > 0 and its output weights by 1/c: same function."""
-    names = _linear_names(trained.network)
+    names = _layer_names(trained.network)
 
     def change(state: dict[str, Tensor]) -> dict[str, Tensor]:
         rng = generator(0, "contract", "rescale")
         for into, out in itertools.pairwise(names):
             # Powers of two are exact in floating point, so the function is unchanged to the last bit.
             scale = torch.exp2(torch.randint(-3, 4, (len(state[f"{into}.weight"]),), generator=rng).float())
-            state[f"{into}.weight"] = state[f"{into}.weight"] * scale[:, None]
+            before, after = state[f"{into}.weight"], state[f"{out}.weight"]
+            state[f"{into}.weight"] = before * _along(scale, before, 0)
             state[f"{into}.bias"] = state[f"{into}.bias"] * scale
-            state[f"{out}.weight"] = state[f"{out}.weight"] / scale
+            state[f"{out}.weight"] = after / _along(scale, after, 1)
         return state
 
     return _with_states(trained, change, all_states=False)
@@ -157,7 +180,7 @@ def rescale(trained: Trained) -> Trained:
 
 def permute_units(trained: Trained) -> Trained:
     """Permute the hidden units of every layer, at initialisation and along the path too: same function."""
-    names = _linear_names(trained.network)
+    names = _layer_names(trained.network)
 
     def change(state: dict[str, Tensor]) -> dict[str, Tensor]:
         rng = generator(0, "contract", "units")
@@ -190,7 +213,7 @@ def rotate_inputs(trained: Trained) -> Trained:
 
     The function of the rotated inputs is the same. The rotation is drawn by the Haar measure.
     """
-    first, sample = f"{_linear_names(trained.network)[0]}.weight", trained.train
+    first, sample = f"{_layer_names(trained.network)[0]}.weight", trained.train
     size = sample.inputs[0].numel()
     normal = torch.randn(size, size, dtype=torch.float64, generator=generator(0, "contract", "rotation"))
     rotation = torch.linalg.qr(normal).Q
@@ -210,15 +233,16 @@ def _first_weight(trained: Trained) -> float:
     return float(next(trained.network.parameters()).detach().flatten()[0])
 
 
-def _first_input(trained: Trained) -> float:
-    return float(trained.train.inputs.flatten()[0])
+def _inputs_in_order(trained: Trained) -> float:
+    sample = trained.train.inputs.flatten(1).double()
+    return float(torch.arange(1, len(sample) + 1).double() @ sample @ torch.arange(1, sample.shape[1] + 1).double())
 
 
 TRANSFORMS: Mapping[str, tuple[Callable[[Trained], Trained], Callable[[Trained], float]]] = {
     "rescaling": (rescale, lambda trained: float(sum(p.detach().square().sum() for p in trained.network.parameters()))),
     "unit_permutation": (permute_units, _first_weight),
-    "example_permutation": (permute_examples, _first_input),
+    "example_permutation": (permute_examples, _inputs_in_order),
     "example_duplication": (duplicate_examples, lambda trained: float(len(trained.train))),
-    "input_rotation": (rotate_inputs, _first_input),
+    "input_rotation": (rotate_inputs, _inputs_in_order),
 }
 """For each declared invariance: the transformation, and a probe that must change under it."""

@@ -75,14 +75,18 @@ FALSE_CLAIMS = {
 @pytest.mark.parametrize("kind", INVARIANCES)
 def test_a_false_claim_of_invariance_fails(kind: str) -> None:
     function, need = FALSE_CLAIMS[kind]
-    assert failures(with_measure(function, need, invariances=(kind,))) == [f"invariant under {kind}"]
+    expected = [f"invariant under {kind}: deep mlp", f"invariant under {kind}: cnn"]
+    expected = expected[:1] if kind == "input_rotation" else expected
+    assert failures(with_measure(function, need, invariances=(kind,))) == expected
     assert failures(with_measure(function, need)) == []
 
 
 @pytest.mark.parametrize("kind", INVARIANCES)
 def test_transformations_keep_the_function_and_change_the_network(kind: str) -> None:
     transform, probe = TRANSFORMS[kind]
-    for trained in example_networks().values():
+    for name, trained in example_networks().items():
+        if name == "cnn" and kind == "input_rotation":
+            continue
         moved = transform(trained)
         assert probe(moved) != probe(trained)
         with torch.no_grad():
