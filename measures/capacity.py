@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.layers import Layer, trace
-from gapbench.measures.registry import Undefined, measure
+from gapbench.measures.registry import Undefined, measure, per_sample
 
 
 @measure(source="jiang2020, eq. 20", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))
@@ -20,6 +20,9 @@ def num_params(network: nn.Module) -> float:
     Raises: nothing. Sign: the VC-dimension of networks of one depth grows with ω.
     """
     return float(sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad))
+
+
+per_sample(num_params)
 
 
 @measure(source="unpublished", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))
@@ -46,6 +49,9 @@ def vc_bartlett2019(layers: tuple[Layer, ...]) -> float:
     parameters = sum((depth - index) * layer.num_params for index, layer in enumerate(layers))
     units = sum(index * layer.units for index, layer in enumerate(layers, start=1))
     return depth + parameters * math.log2(8 * math.e * units * math.log2(4 * math.e * units))
+
+
+per_sample(vc_bartlett2019)
 
 
 @measure(source="jiang2020", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))

@@ -13,7 +13,7 @@ from torch.nn.functional import log_softmax
 from gapbench.datasets.spec import Split
 from gapbench.measures.layers import trace
 from gapbench.measures.quantities import EXAMPLES_AT_ONCE, batches
-from gapbench.measures.registry import Estimate, Undefined, measure, quantity
+from gapbench.measures.registry import Estimate, LayerSum, Undefined, measure, quantity
 
 SIGNATURE_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -102,7 +102,9 @@ def margin_quantile_signature(
 
 
 @measure(source="jiang2019", sign=-1, invariances=("unit_permutation", "example_permutation"))
-def normalised_layer_margin(margins: Float[Tensor, " examples"], margin_gradients: tuple[MarginGradient, ...]) -> float:
+def normalised_layer_margin(
+    margins: Float[Tensor, " examples"], margin_gradients: tuple[MarginGradient, ...]
+) -> LayerSum:
     """The mean over input and hidden layers of the log median distance to the decision boundary, in units of spread.
 
     Formula: mean_l ln( median_i[(f_y − f_j)(x_i)/‖∇_{x^l}(f_y − f_j)‖₂] / √V_l ), j the runner-up class, x^l what
@@ -120,7 +122,7 @@ def normalised_layer_margin(margins: Float[Tensor, " examples"], margin_gradient
         if not 0 < median < math.inf:
             raise Undefined(f"the median margin at the input of weight layer {place + 1} is {median:.4g}")
         logs.append(math.log(median) - math.log(gradient.total_variation) / 2)
-    return sum(logs) / len(logs)
+    return LayerSum(sum(logs) / len(logs), logs)
 
 
 @measure(source="jiang2020", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))

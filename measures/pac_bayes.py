@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gapbench.measures.perturbation import MAGNITUDE_FLOOR, PerturbationScale
-from gapbench.measures.registry import Estimate, measure
+from gapbench.measures.registry import Estimate, measure, per_sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,9 @@ def pacbayes_init(sigma: PerturbationScale, parameters: Tensor, initial_paramete
     return _gaussian(sigma, parameters - initial_parameters, len(train))
 
 
+per_sample(pacbayes_init)
+
+
 @measure(source="jiang2020, eq. 49", sign=+1)
 def pacbayes_orig(sigma: PerturbationScale, parameters: Tensor, train: Split) -> Estimate:
     """Squared norm of the weights over the noise they bear.
@@ -35,6 +38,9 @@ def pacbayes_orig(sigma: PerturbationScale, parameters: Tensor, train: Split) ->
     Sign: it is the complexity term of a PAC-Bayes bound with a prior at zero, so larger predicts a larger gap.
     """
     return _gaussian(sigma, parameters, len(train))
+
+
+per_sample(pacbayes_orig)
 
 
 @measure(source="jiang2020, eq. 53", sign=+1)
@@ -61,6 +67,9 @@ def pacbayes_mag_init(
     return _magnitude_aware(sigma_magnitude, moved, moved, len(train))
 
 
+per_sample(pacbayes_mag_init)
+
+
 @measure(source="jiang2020, eq. 57", sign=+1)
 def pacbayes_mag_orig(
     sigma_magnitude: PerturbationScale, parameters: Tensor, initial_parameters: Tensor, train: Split
@@ -72,6 +81,9 @@ def pacbayes_mag_orig(
     Sign: it is the complexity term of a PAC-Bayes bound, so larger predicts a larger gap.
     """
     return _magnitude_aware(sigma_magnitude, parameters, parameters - initial_parameters, len(train))
+
+
+per_sample(pacbayes_mag_orig)
 
 
 @measure(source="jiang2020, eq. 61", sign=+1)

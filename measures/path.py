@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot, softmax
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.layers import Layer
-from gapbench.measures.registry import Undefined, measure, quantity
+from gapbench.measures.registry import Undefined, measure, per_sample, quantity
 
 HOMOGENEOUS = (
     nn.Linear,
@@ -79,6 +79,9 @@ def path_norm_over_margin(path_sum_of_squares: float, margin: float) -> float:
     return path_sum_of_squares / margin**2
 
 
+per_sample(path_norm_over_margin)
+
+
 @measure(source="neyshabur2015", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))
 def path_norm_l1(folded: nn.Module, train: Split) -> float:
     """The ℓ1 path norm.
@@ -100,3 +103,6 @@ def fisher_rao(logits: Float[Tensor, "examples classes"], train: Split, layers: 
     """
     residuals = softmax(logits, dim=1) - one_hot(train.labels, logits.shape[1])
     return len(layers) ** 2 * float((residuals * logits).sum(dim=1).square().mean())
+
+
+per_sample(fisher_rao)

@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy
 import torch
 
 from gapbench.datasets.seeds import generator
-from gapbench.measures.registry import ROOTS, Estimate, Measure, Quantity, Registry, Undefined
+from gapbench.measures.registry import ROOTS, Estimate, LayerSum, Measure, Quantity, Registry, Undefined
 from gapbench.models.trained import Trained
 
 
@@ -39,6 +39,15 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class LayerReading:
+    """The term that one weight layer, by its name, adds to one measure's value on one network."""
+
+    measure: str
+    layer: str
+    value: float
+
+
+@dataclass(frozen=True)
 class _Absent:
     """Stands for a quantity without a value; keeps the message, not the exception, whose traceback pins tensors."""
 
@@ -54,6 +63,37 @@ def read(measures: Sequence[Measure], registry: Registry, trained: Trained, *, s
     the global generators are compared before and after every function; one that changes them fails by name, and the
     change is undone.
     """
+    readings = {
+        entry.key: _reading(entry, registry.digest(entry), result, seconds)
+        for entry, result, seconds in _results(measures, registry, trained, seed)
+    }
+    return [readings[entry.key] for entry in measures]
+
+
+def read_layers(
+    measures: Sequence[Measure], registry: Registry, trained: Trained, *, seed: int = 0
+) -> list[LayerReading]:
+    """The terms, by layer, of those of these measures whose value is a sum or a mean over the weight layers.
+
+    In the order of the measures and, within each, of the forward pass. A measure without a value (`read` says why) or
+    without terms has no rows. Guarded as `read` is.
+    """
+    naming = Measure("layer_names", "", lambda layers: layers, ("layers",), "unpublished", 1)
+    results = {entry.key: result for entry, result, _ in _results([*measures, naming], registry, trained, seed)}
+    layers = results[naming.key]
+    sums = {key: result for key, result in results.items() if isinstance(result, LayerSum) and math.isfinite(result)}
+    return [
+        LayerReading(entry.key, layers[place].name, term)
+        for entry in measures
+        if entry.key in sums and not isinstance(layers, _Absent)
+        for place, term in zip(sums[entry.key].layers, sums[entry.key].terms, strict=True)
+    ]
+
+
+def _results(
+    measures: Sequence[Measure], registry: Registry, trained: Trained, seed: int
+) -> Iterator[tuple[Measure, Any, float]]:
+    """What each measure returned, or its absence, and the seconds that it took."""
     values: dict[str, Any] = {root: getattr(trained, root) for root in ROOTS if root != "rng"}
     for root in ("history", "trajectory"):
         if values[root] is None:
@@ -63,20 +103,17 @@ def read(measures: Sequence[Measure], registry: Registry, trained: Trained, *, s
     guard = _Guard(trained)
     order = sorted(measures, key=lambda m: _large_first(m, registry))
     uses = Counter(need for m in order for need in _demand(m, registry))
-    readings: dict[str, Reading] = {}
     for entry in order:
         started = time.perf_counter()
         for name in _evaluation_order(entry, registry):
             if name not in values:
                 values[name] = _evaluate(registry.quantities[name], values, guard, seed)
         result = _evaluate(entry, values, guard, seed)
-        seconds = time.perf_counter() - started
-        readings[entry.key] = _reading(entry, registry.digest(entry), result, seconds)
+        yield entry, result, time.perf_counter() - started
         for need in _demand(entry, registry):
             uses[need] -= 1
             if uses[need] == 0:
                 values.pop(need, None)
-    return [readings[entry.key] for entry in measures]
 
 
 def _demand(entry: Measure, registry: Registry) -> tuple[str, ...]:

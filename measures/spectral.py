@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from gapbench.datasets.spec import Split
 from gapbench.measures.layers import Layer
 from gapbench.measures.margins import MarginGradient
-from gapbench.measures.norms import log_product, log_sum, nonzero
-from gapbench.measures.registry import Estimate, Undefined, measure, variants
+from gapbench.measures.norms import log_product, log_sum, nonzero, sum_of_squares
+from gapbench.measures.registry import Estimate, LayerSum, Undefined, measure, per_sample, variants
 
 SLOPE_AT_MOST_ONE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Hardtanh)
 
 
 @measure(source="jiang2020, eq. 32", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def log_prod_spectral(spectral_norms: Float[Tensor, " layers"]) -> float:
+def log_prod_spectral(spectral_norms: Float[Tensor, " layers"]) -> LayerSum:
     """The log of the product of the layers' squared spectral norms (reshaped).
 
     Formula: Σ_i ln‖W_i‖₂², in nats. Raises: Undefined where a layer is zero.
@@ -44,7 +44,7 @@ def log_prod_spectral_over_margin(spectral_norms: Float[Tensor, " layers"], marg
 
 
 @measure(source="jiang2020, eq. 32", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def log_prod_spectral_operator(operator_spectral_norms: Float[Tensor, " layers"]) -> float:
+def log_prod_spectral_operator(operator_spectral_norms: Float[Tensor, " layers"]) -> LayerSum:
     """The log of the product of the layers' squared spectral norms (operator).
 
     Formula: Σ_i ln‖A_i‖₂², in nats, A_i the circular convolution (sedghi2019). Raises: Undefined where a layer is zero.
@@ -106,26 +106,26 @@ def log_sum_spectral_over_margin_operator(operator_spectral_norms: Float[Tensor,
 @measure(source="jiang2020, eq. 33", sign=+1, invariances=("unit_permutation", "example_permutation"))
 def frobenius_over_spectral(
     frobenius_norms: Float[Tensor, " layers"], spectral_norms: Float[Tensor, " layers"]
-) -> float:
+) -> LayerSum:
     """The sum of the layers' stable ranks (reshaped).
 
     Formula: Σ_i ‖W_i‖_F²/‖W_i‖₂². Raises: Undefined where a layer is zero.
     Sign: it is the second factor of the spectral PAC-Bayes bound.
     """
-    return float((frobenius_norms / nonzero(spectral_norms)).square().sum())
+    return sum_of_squares(frobenius_norms / nonzero(spectral_norms))
 
 
 @measure(source="jiang2020, eq. 33", sign=+1, invariances=("unit_permutation", "example_permutation"))
 def frobenius_over_spectral_operator(
     operator_frobenius_norms: Float[Tensor, " layers"], operator_spectral_norms: Float[Tensor, " layers"]
-) -> float:
+) -> LayerSum:
     """The sum of the stable ranks of the layers as linear maps (operator).
 
     Formula: Σ_i ‖A_i‖_F²/‖A_i‖₂²; both norms are the operator's, so each term is at least 1 (a kernel's Frobenius norm
     over an operator's spectral norm, as in a published code, is not). Raises: Undefined where a layer is zero.
     Sign: as the reshaped twin.
     """
-    return float((operator_frobenius_norms / nonzero(operator_spectral_norms)).square().sum())
+    return sum_of_squares(operator_frobenius_norms / nonzero(operator_spectral_norms))
 
 
 @measure(source="jiang2020, eq. 29", sign=+1, invariances=("unit_permutation", "example_permutation"))
@@ -141,6 +141,9 @@ def spectral_init_main(
     return product * float((distance_frobenius_norms / nonzero(spectral_norms)).square().sum())
 
 
+per_sample(spectral_init_main)
+
+
 @measure(source="jiang2020, eq. 30", sign=+1, invariances=("unit_permutation", "example_permutation"))
 def spectral_orig_main(
     spectral_norms: Float[Tensor, " layers"], frobenius_norms: Float[Tensor, " layers"], margin: float
@@ -152,6 +155,9 @@ def spectral_orig_main(
     """
     product = math.exp(log_product(spectral_norms)) / margin**2
     return product * float((frobenius_norms / nonzero(spectral_norms)).square().sum())
+
+
+per_sample(spectral_orig_main)
 
 
 @measure(source="bartlett2017", sign=+1, invariances=("unit_permutation", "example_permutation"))

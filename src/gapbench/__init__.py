@@ -1,7 +1,8 @@
 """gapbench: which quantity of a trained network, computed without held-out data, predicts its generalization gap?
 
-``run`` trains a zoo and reads its measures, ``read`` reads measures of one network, ``leaderboard`` scores a zoo,
-``report`` writes its page, ``measure`` declares a new measure. Nothing heavy is imported before it is used.
+``run`` trains a zoo and reads its measures, ``read`` reads measures of one network and ``read_layers`` their terms by
+layer, ``leaderboard`` scores a zoo, ``report`` writes its page, ``measure`` declares a new measure. Nothing heavy is
+imported before it is used.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gapbench.api import leaderboard, plan, read, report, run
+    from gapbench.api import leaderboard, plan, read, read_layers, report, run
     from gapbench.measures.registry import Estimate, Undefined, measure, quantity, variants
 
 __version__ = version("gapbench")
 
 _HOMES = {
-    **dict.fromkeys(("leaderboard", "plan", "read", "report", "run"), "gapbench.api"),
+    **dict.fromkeys(("leaderboard", "plan", "read", "read_layers", "report", "run"), "gapbench.api"),
     **dict.fromkeys(("Estimate", "Undefined", "measure", "quantity", "variants"), "gapbench.measures.registry"),
 }
 
@@ -30,6 +31,7 @@ __all__ = [
     "plan",
     "quantity",
     "read",
+    "read_layers",
     "report",
     "run",
     "variants",

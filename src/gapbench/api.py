@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gapbench.evaluate.execute import Summary
     from gapbench.evaluate.plan import Plan
     from gapbench.evaluate.table import Table
+    from gapbench.measures.registry import Measure, Registry
     from gapbench.models.trained import Trained
 
 ZOOS = Path("zoos")
@@ -107,13 +108,51 @@ def read(
     """
     import pandas
 
-    from gapbench.measures.plugins import load_registry
     from gapbench.measures.read import read as read_measures
+
+    chosen, registry = _chosen(measures if measures is not None else ["*"], files)
+    readings = read_measures(chosen, registry, trained, seed=seed)
+    columns = ["value", "standard_error", "status", "reason", "seconds", "revision", "digest"]
+    frame = pandas.DataFrame([asdict(reading) for reading in readings], columns=["measure", *columns])
+    return frame.set_index("measure")
+
+
+def read_layers(
+    measures: Sequence[str | Callable[..., Any]] | None,
+    trained: Trained,
+    *,
+    files: Collection[str | Path] = (),
+    seed: int = 0,
+) -> pandas.DataFrame:
+    """Read what each weight layer of one trained network adds to measures that are a sum or a mean over its layers.
+
+    ``measures``: as in `read`; ``None`` reads all that are declared to return such a sum. Measures that have no value
+    on this network, or no terms, have no rows.
+    Returns: a DataFrame with index ``measure`` and ``layer`` (its name in the network) and the column value: the term.
+    Raises: InputError where a name is unknown or a function is not declared.
+    """
+    import pandas
+
+    from gapbench.measures.read import read_layers as read_terms
+
+    chosen, registry = _chosen(measures if measures is not None else ["*"], files)
+    if measures is None:
+        chosen = [entry for entry in chosen if entry.has_terms]
+    terms = read_terms(chosen, registry, trained, seed=seed)
+    frame = pandas.DataFrame([asdict(term) for term in terms], columns=["measure", "layer", "value"])
+    return frame.set_index(["measure", "layer"])
+
+
+def _chosen(
+    measures: Sequence[str | Callable[..., Any]], files: Collection[str | Path]
+) -> tuple[list[Measure], Registry]:
+    """The measures that names, globs and declared functions stand for, and a registry that holds them."""
+    from gapbench.measures.plugins import load_registry
     from gapbench.measures.registry import build, entries
 
     registry = load_registry(_paths(files))
     names: list[str] = []
-    for given in measures if measures is not None else ["*"]:
+    for given in measures:
         if isinstance(given, str):
             names += matching(registry.measures, given)
             continue
@@ -122,10 +161,7 @@ def read(
             raise InputError(f"{given.__name__} is not declared: decorate it with @gapbench.measure(...)")
         registry = build([*registry.quantities.values(), *registry.measures.values(), *declared])
         names += [entry.key for entry in registry.measures.values() if entry.function is given]
-    readings = read_measures([registry.measures[name] for name in dict.fromkeys(names)], registry, trained, seed=seed)
-    columns = ["value", "standard_error", "status", "reason", "seconds", "revision", "digest"]
-    frame = pandas.DataFrame([asdict(reading) for reading in readings], columns=["measure", *columns])
-    return frame.set_index("measure")
+    return [registry.measures[name] for name in dict.fromkeys(names)], registry
 
 
 def leaderboard(
