@@ -5,8 +5,10 @@
 
 from gapbench.measures import (
     capacity,
+    compression,
     controls,
     curvature,
+    information,
     kernel,
     margins,
     norms,
@@ -47,10 +49,19 @@ _MODULES = (
     optimisation,
     kernel,
     spectrum,
+    information,
     controls,
 )
 
-BUILT_IN = build(entry for module in _MODULES for entry in collect(module))
+_PARTS = ((compression, "information"),)
+"""Further files of a family that has a file of its own name."""
+
+BUILT_IN = build(
+    [
+        *(entry for module in _MODULES for entry in collect(module)),
+        *(entry for module, family in _PARTS for entry in collect(module, family)),
+    ]
+)
 MEASURES = BUILT_IN.measures
 QUANTITIES = BUILT_IN.quantities
 
