@@ -95,6 +95,18 @@ def test_no_hidden_layer_and_a_constant_one_are_undefined() -> None:
         information.last_hidden(dead, train)
 
 
+def test_a_last_layer_that_is_used_twice_is_undefined() -> None:
+    shared = nn.Linear(5, 5)
+    with pytest.raises(Undefined, match="more than once"):
+        information.last_hidden(nn.Sequential(shared, nn.ReLU(), shared).double(), sample())
+
+
+def test_only_weights_count_as_weights() -> None:
+    block = nn.Sequential(nn.Conv2d(2, 3, 3), nn.LayerNorm(4), nn.MultiheadAttention(4, 2))
+    shapes = {name: tuple(tensor.shape) for name, tensor in information.weight_tensors(block).items()}
+    assert shapes == {"0.weight": (3, 2, 3, 3), "2.in_proj_weight": (12, 4), "2.out_proj.weight": (4, 4)}
+
+
 def test_the_hidden_layer_leaves_no_hook_behind() -> None:
     net = network()
     information.last_hidden(net, sample())
