@@ -8,6 +8,7 @@ from gapbench.measures import (
     compression,
     controls,
     curvature,
+    group_norms,
     information,
     kernel,
     margins,
@@ -18,7 +19,9 @@ from gapbench.measures import (
     perturbation,
     quantities,
     sharpness,
+    size_independent,
     spectral,
+    spectral_bounds,
     spectrum,
     tangent,
 )
@@ -53,7 +56,12 @@ _MODULES = (
     controls,
 )
 
-_PARTS = ((compression, "information"),)
+_PARTS = (
+    (group_norms, "norms"),
+    (size_independent, "norms"),
+    (spectral_bounds, "spectral"),
+    (compression, "information"),
+)
 """Further files of a family that has a file of its own name."""
 
 BUILT_IN = build(

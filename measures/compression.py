@@ -10,14 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.information import entropy_bits, weight_tensors
+from gapbench.measures.information import EXAMPLES_AT_ONCE, entropy_bits, weight_tensors
 from gapbench.measures.registry import Undefined, measure, per_sample, quantity
 
 COMPRESSION_EXAMPLES = 500
 """Errors are counted on this many training examples, the first ones: the order of a sample is a random permutation."""
-
-EXAMPLES_AT_ONCE = 100
-"""Few enough for the activations of a convolutional network to stay in the cache."""
 
 ERROR_RISE = 0.01
 """A compressed network may have this much more training error."""
