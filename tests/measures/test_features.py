@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gapbench.datasets.spec import Split
+from gapbench.measures import quantities
+from gapbench.measures.features import features
+from gapbench.measures.registry import Undefined
+
+
+def test_features_are_what_the_last_layer_maps_to_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3))
+    network = network.double()
+    train = Split(torch.randn(11, 1, 4, 4), torch.arange(11) % 3, 3)
+    monkeypatch.setattr(quantities.batches, "__defaults__", (4,))  # several batches, the last one smaller
+    found = features(network, train)
+    assert found.shape == (11, 5)
+    torch.testing.assert_close(network[5](found), network(train.inputs.double()))
+    assert not torch.allclose(network[5](found.roll(1, 0)), network(train.inputs.double()))
+
+
+def test_a_network_without_a_linear_last_layer_has_no_features() -> None:
+    train = Split(torch.randn(3, 1, 4, 4), torch.arange(3) % 2, 2)
+    with pytest.raises(Undefined, match="not a linear layer"):
+        features(nn.Sequential(nn.Conv2d(1, 2, 4), nn.Flatten()).double(), train)
+    assert features(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).double(), train).shape == (3, 16)
