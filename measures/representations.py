@@ -119,8 +119,13 @@ def nearest(features: Float[Tensor, "n d"], neighbours: int) -> tuple[Tensor, Te
 
 
 def label_variation(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], neighbours: int) -> float:
-    """tr(YᵀLY)/tr(YᵀDY) on the graph that joins i and k where either is among the other's nearest by the cosine."""
-    _, indices = nearest(normalize(features, dim=1), neighbours)
+    """tr(YᵀLY)/tr(YᵀDY) on the graph that joins i and k where either is among the other's nearest by the cosine.
+
+    Raises: Undefined where there are too few examples, or neighbours do not differ.
+    """
+    distances, indices = nearest(normalize(features, dim=1), neighbours)
+    if float(distances.max()) == 0:
+        raise Undefined("the features of every training example coincide with those of its neighbours")
     graph = torch.zeros(len(features), len(features), dtype=torch.bool).scatter_(1, indices, True)
     graph = graph | graph.T
     other = labels.unsqueeze(0) != labels.unsqueeze(1)

@@ -91,6 +91,8 @@ def test_label_variation_is_the_laplacian_form_of_scikit_learns_graph(cloud: tup
     assert mixed > 2 * expected
     with pytest.raises(Undefined, match="too few"):
         label_variation(points[:3], labels[:3], 3)
+    with pytest.raises(Undefined, match="coincide"):
+        label_variation(torch.ones_like(points), labels, 3)
 
 
 def test_label_variation_by_hand() -> None:
