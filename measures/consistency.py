@@ -91,8 +91,8 @@ def graph_variation(features: Float[Tensor, "examples features"], train: Split, 
     Formula: tr(YᵀLY)/tr(YᵀDY), Y the label indicators, L = D − A the Laplacian of the graph that joins i and k where
     either is among the ``neighbours`` nearest of the other by the cosine of their features; the first 1000 examples.
     The published score (third in the competition of 2020) has the same graph of one neighbour, directed, and mixes the
-    inputs. Raises: Undefined where there are too few examples, none differ in their features, or the last weight layer is
-    not linear.
+    inputs. Raises: Undefined where there are too few examples, none differ in their features, or the last weight layer
+    is not linear.
     Sign: labels that vary between neighbours are not a smooth function of the representation.
     """
     labels = train.labels[:NEIGHBOURHOOD_EXAMPLES]
