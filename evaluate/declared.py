@@ -16,7 +16,8 @@ class Declared:
     """The declaration of a measure, with the attributes of `gapbench.measures.registry.Measure` but for its code.
 
     ``digest`` is the hash of the code that was declared last; ``trajectory`` says that the measure needs one;
-    ``second_runs`` are the other runs that it needs, by the names of the roots.
+    ``second_runs`` are the other runs that it needs, by the names of the roots; ``predictor``: it was fitted to the gap
+    (see `gapbench.evaluate.predictors`) and is no measure.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Declared:
     control: bool = False
     feature: bool = False
     uses_unlabelled_test_inputs: bool = False
+    predictor: bool = False
     invariances: tuple[str, ...] = ()
     requires: str | None = None
     knobs: Mapping[str, Any] = field(default_factory=dict)
@@ -41,6 +43,17 @@ class Declared:
     def summary(self) -> str:
         """The first line of its documentation."""
         return self.documentation.partition("\n")[0]
+
+
+def kind(entry: Measure | Declared) -> str:
+    """What an entry is to a leaderboard; only a "measure" is ranked, and a "feature" is not shown."""
+    if entry.control:
+        return "control"
+    if entry.feature:
+        return "feature"
+    if isinstance(entry, Declared) and entry.predictor:
+        return "predictor"
+    return "uses test inputs" if entry.uses_unlabelled_test_inputs else "measure"
 
 
 def declared(measure: Measure, digest: str, needs: tuple[str, ...]) -> Declared:
