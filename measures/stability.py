@@ -19,7 +19,7 @@ from gapbench.measures.per_example import (
     single_use_layers,
     squared_gradient_norms,
 )
-from gapbench.measures.quantities import EXAMPLES_AT_ONCE, batches
+from gapbench.measures.quantities import batches
 from gapbench.measures.quantities import folded as folded_of
 from gapbench.measures.quantities import logits as logits_of
 from gapbench.measures.registry import Estimate, Undefined, measure, quantity
@@ -31,6 +31,9 @@ GRADIENT_EXAMPLES = 256
 """Gradients of single examples are taken of this many training examples, the first ones …"""
 GRADIENTS_AT_ONCE = 32
 """… this many at a time: for a convolution their patches are held."""
+
+TEST_EXAMPLES = 1000
+"""Test inputs that are looked at, the first ones."""
 
 
 @quantity(cost="second run")
@@ -68,19 +71,19 @@ def train_disagreement(seed_logits: Tensor) -> float:
 
 @measure(source="jiang2022", sign=+1, uses_unlabelled_test_inputs=True, invariances=_FUNCTION, cost="second run")
 def test_disagreement(
-    folded: nn.Module, seed_twins: Sequence[Trained], train: Split, unlabelled_test_inputs: Tensor
+    folded_float32: nn.Module, seed_twins: Sequence[Trained], train: Split, unlabelled_test_inputs: Tensor
 ) -> float:
     """The share of unlabelled test inputs that another seed classifies otherwise.
 
-    Formula: as `train_disagreement`, over test inputs. Under calibration of the ensemble of seeds its expectation is
-    the test error itself. It sees test inputs, so it is listed apart and not ranked.
+    Formula: as `train_disagreement`, over the first 1000 test inputs, in float32. Where the ensemble of seeds is
+    calibrated, its expectation is the test error itself. It sees test inputs, so it is listed apart and not ranked.
     Raises: Undefined where there is no seed twin.
     Sign: it estimates the test error.
     """
-    networks = [folded, *(folded_of(twin.network, train) for twin in seed_twins)]
-    inputs = torch.split(unlabelled_test_inputs.double(), EXAMPLES_AT_ONCE)
+    networks = [folded_float32, *(folded_of(twin.network, train).float() for twin in seed_twins)]
+    inputs = unlabelled_test_inputs[:TEST_EXAMPLES]
     with torch.no_grad():
-        return _disagreement(torch.stack([torch.cat([network(part) for part in inputs]) for network in networks]))
+        return _disagreement(torch.stack([network(inputs) for network in networks]))
 
 
 @measure(
