@@ -30,7 +30,9 @@ from gapbench.measures import (
     spectral,
     spectral_bounds,
     spectrum,
+    stability,
     tangent,
+    weight_statistics,
 )
 from gapbench.measures.registry import (
     Estimate,
@@ -67,6 +69,8 @@ _MODULES = (
     spectrum,
     information,
     consistency,
+    stability,
+    weight_statistics,
     controls,
 )
 
