@@ -51,7 +51,7 @@ def begin(options: argparse.Namespace, packages: Sequence[str] = ()) -> None:
         except PackageNotFoundError:
             found.append(f"{package} not installed")
     print(f"{_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}")
-    print("; ".join(found) + "; one thread")
+    print("; ".join(found) + "; one thread, seconds of the processor")
     print(", ".join(f"{name} {value}" for name, value in vars(options).items()) + "\n", flush=True)
 
 
@@ -64,7 +64,7 @@ def _processor() -> str:
 
 
 class Timings:
-    """Seconds of several ways, round by round, and what each returned in the first round."""
+    """Processor seconds of several ways, round by round, and what each returned in the first round."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {}
@@ -76,9 +76,10 @@ class Timings:
 
 
 def alternate(ways: Mapping[str, Callable[[], Any]], rounds: int, *, slow: float = 10.0) -> Timings:
-    """Time each way once a round, in turn; one that takes longer than ``slow`` seconds is not called again.
+    """Time each way once a round, in turn, after a first call that does not count, in seconds of the processor.
 
-    Ways that take less than a second are called once beforehand, untimed, through their first timing being dropped.
+    There is one thread, and neighbours on the machine lengthen these seconds less than those of the clock. A way whose
+    first call takes longer than ``slow`` seconds is not called again, and that call counts.
     """
     timings = Timings()
     for turn in range(rounds + 1):
@@ -86,9 +87,9 @@ def alternate(ways: Mapping[str, Callable[[], Any]], rounds: int, *, slow: float
             seen = timings.seconds.setdefault(name, [])
             if seen and seen[0] > slow:
                 continue
-            started = time.perf_counter()
+            started = time.process_time()
             result = way()
-            elapsed = time.perf_counter() - started
+            elapsed = time.process_time() - started
             timings.results.setdefault(name, result)
             if turn == 1 and seen and seen[0] <= slow:
                 seen.clear()

@@ -4,7 +4,8 @@
 
 Peers: the Jacobian of all parameters by `jacrev` under `vmap`, then J Jᵀ (torch.func's tutorial on the empirical NTK,
 its first way), and NTK-vector products (its second way). Both are float64, as gapbench is, and exact; the largest
-difference is relative to the largest entry. neural-tangents is left out, and a line says why. Peak memory is that of gapbench alone, in a process of its own.
+difference is relative to the largest entry. neural-tangents is left out, and a line says why. Peak memory is that of
+gapbench alone, in a process of its own.
 """
 
 from __future__ import annotations

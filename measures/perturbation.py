@@ -140,6 +140,9 @@ def correct_under_noise(
     """How probably each example is classified correctly, in each draw of the noise: its mean is the accuracy."""
     inputs = inputs.to(next(noisy.network.parameters()).dtype)
     generator = torch.Generator().manual_seed(seed)
+    if noisy.examples_a_draw == 1:  # no two rows share noise, so all draws can be made together
+        inputs, labels = inputs.repeat(draws, *[1] * (inputs.ndim - 1)), labels.repeat(draws)
+        return noisy.correct(inputs, labels, noise, generator).view(draws, -1)
     return torch.stack([noisy.correct(inputs, labels, noise, generator) for _ in range(draws)])
 
 

@@ -168,7 +168,8 @@ def _probability(logits: Tensor, deviations: Tensor | None, labels: Tensor) -> T
     drawn = logits.gather(1, own) + deviations.gather(1, own) * nodes
     above = ndtr((drawn[:, :, None] - logits[:, None]) / deviations[:, None])
     above.scatter_(2, own[:, :, None].expand(-1, len(nodes), 1), 1.0)
-    return above.prod(dim=2) @ (weights / weights.sum())
+    probability: Tensor = above.prod(dim=2) @ (weights / weights.sum())
+    return probability
 
 
 def _output_variance(layer: nn.Linear, inputs: Tensor, noise: Noise) -> Tensor:
