@@ -38,7 +38,7 @@ COARSE_EXAMPLES = 128
 
 MOST_EVALUATIONS = 40
 
-SHORTEST_SECANT = 0.02
+SHORTEST_SECANT = 0.05
 """A slope is taken between two evaluations at least this far apart in log σ."""
 
 SMALLEST_SLOPE = 0.02
