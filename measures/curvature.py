@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
 from gapbench.measures.lanczos import Lanczos, Ritz
+from gapbench.measures.layers import trace as calls_of
 from gapbench.measures.per_example import (
     JACOBIAN_EXAMPLES,
     jacobian,
@@ -33,6 +34,10 @@ Terms = Sequence[Callable[["Tensor"], "Tensor"]]
 """A loss of a flat parameter vector, as terms that add up to it; only one term's graph is in memory at a time."""
 
 EXAMPLES_AT_ONCE = 1000
+"""A term of the loss has at least this many examples, …"""
+
+ACTIVATIONS_AT_ONCE = 2**23
+"""… and more while their activations are fewer than this, for the graph of a single term is kept between products."""
 
 RESIDUAL_TOLERANCE = 1e-3
 """Lanczos stops when ‖Hv − θv‖ is at most this times |θ|; the error of θ is at most that, and mostly its square."""
@@ -58,7 +63,7 @@ def loss_terms(folded: nn.Module, train: Split) -> Terms:
 
 
 def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool = False) -> Terms:
-    """The mean cross-entropy on a sample as terms of at most `EXAMPLES_AT_ONCE` examples each.
+    """The mean cross-entropy on a sample, as terms of as many examples as are taken at once.
 
     ``normalise_logits``: each example's logits are centred and divided by their norm first, so that scaling the output
     changes nothing (Andriushchenko et al. 2023).
@@ -74,7 +79,10 @@ def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool 
 
         return loss
 
-    batches = zip(torch.split(train.inputs, EXAMPLES_AT_ONCE), torch.split(train.labels, EXAMPLES_AT_ONCE), strict=True)
+    with torch.no_grad():
+        activations = sum(call.output.numel() for call in calls_of(network, train.inputs[:1].to(dtype)))
+    size = max(EXAMPLES_AT_ONCE, ACTIVATIONS_AT_ONCE // max(1, activations))
+    batches = zip(torch.split(train.inputs, size), torch.split(train.labels, size), strict=True)
     return [term(inputs.to(dtype), labels) for inputs, labels in batches]
 
 

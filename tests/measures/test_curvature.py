@@ -186,6 +186,8 @@ def test_terms_add_up_to_the_loss_whatever_their_number(monkeypatch: pytest.Monk
     net, train = mlp(), sample()
     whole = mean_loss_terms(net, train)
     monkeypatch.setattr("gapbench.measures.curvature.EXAMPLES_AT_ONCE", 5)
+    assert len(mean_loss_terms(net, train)) == 1
+    monkeypatch.setattr("gapbench.measures.curvature.ACTIVATIONS_AT_ONCE", 0)
     parts = mean_loss_terms(net, train)
     assert (len(whole), len(parts)) == (1, 3)
     assert value(parts, flat(net)) == pytest.approx(value(whole, flat(net)), rel=1e-14)
