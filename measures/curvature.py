@@ -1,4 +1,4 @@
-"""The Hessian of the mean training loss: its products, its largest eigenvalue, its trace."""
+"""The Hessian of the mean training loss: its products, its largest eigenvalues, its density, its trace."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
+from gapbench.measures.lanczos import Lanczos, Ritz
+from gapbench.measures.layers import trace as calls_of
 from gapbench.measures.per_example import (
     JACOBIAN_EXAMPLES,
     jacobian,
@@ -32,11 +34,18 @@ Terms = Sequence[Callable[["Tensor"], "Tensor"]]
 """A loss of a flat parameter vector, as terms that add up to it; only one term's graph is in memory at a time."""
 
 EXAMPLES_AT_ONCE = 1000
+"""A term of the loss has at least this many examples, …"""
+
+ACTIVATIONS_AT_ONCE = 2**23
+"""… and more while their activations are fewer than this, for the graph of a single term is kept between products."""
 
 RESIDUAL_TOLERANCE = 1e-3
 """Lanczos stops when ‖Hv − θv‖ is at most this times |θ|; the error of θ is at most that, and mostly its square."""
 
-MOST_LANCZOS_STEPS = 200
+TOP = 5
+"""How many of the largest eigenvalues are found."""
+
+DENSITY_STEPS = 100
 
 MOST_EXACT_PARAMETERS = 2000
 """Up to here a trace is the sum of as many Hessian products as there are parameters; beyond, it is estimated."""
@@ -54,7 +63,7 @@ def loss_terms(folded: nn.Module, train: Split) -> Terms:
 
 
 def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool = False) -> Terms:
-    """The mean cross-entropy on a sample as terms of at most `EXAMPLES_AT_ONCE` examples each.
+    """The mean cross-entropy on a sample, as terms of as many examples as are taken at once.
 
     ``normalise_logits``: each example's logits are centred and divided by their norm first, so that scaling the output
     changes nothing (Andriushchenko et al. 2023).
@@ -70,7 +79,10 @@ def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool 
 
         return loss
 
-    batches = zip(torch.split(train.inputs, EXAMPLES_AT_ONCE), torch.split(train.labels, EXAMPLES_AT_ONCE), strict=True)
+    with torch.no_grad():
+        activations = sum(call.output.numel() for call in calls_of(network, train.inputs[:1].to(dtype)))
+    size = max(EXAMPLES_AT_ONCE, ACTIVATIONS_AT_ONCE // max(1, activations))
+    batches = zip(torch.split(train.inputs, size), torch.split(train.labels, size), strict=True)
     return [term(inputs.to(dtype), labels) for inputs, labels in batches]
 
 
@@ -130,48 +142,60 @@ def hessian_product(terms: Terms, point: Float[Tensor, " parameters"]) -> Callab
     return product
 
 
+@quantity(large=True, cost="iterative")
+def hessian_lanczos(loss_terms: Terms, parameters: Tensor, rng: torch.Generator) -> Lanczos:
+    """The Krylov basis of the Hessian of the mean training loss, shared by its eigenvalues and its density."""
+    return Lanczos(hessian_product(loss_terms, parameters), len(parameters), rng)
+
+
 @quantity(cost="iterative")
-def top_eigenvalue(loss_terms: Terms, parameters: Tensor, rng: torch.Generator) -> Estimate:
+def top_eigenvalue(hessian_lanczos: Lanczos) -> Estimate:
     """The largest (algebraic) eigenvalue of the Hessian of the mean training loss, by Lanczos.
 
     The standard error is the bound min(r, r²/gap) on the error, with the residual norm r and the gap to the next
-    eigenvalue; ``converged`` is False where r is above 1e-3 |θ| after 200 steps.
+    eigenvalue; ``converged`` is False where r is above 1e-3 |θ| after `lanczos.MOST_STEPS` steps.
     """
-    return largest_eigenvalue(hessian_product(loss_terms, parameters), len(parameters), rng)
+    return largest_of(hessian_lanczos, 1)[0]
+
+
+@quantity(cost="iterative")
+def top_eigenvalues(hessian_lanczos: Lanczos) -> tuple[Estimate, ...]:
+    """The `TOP` largest (algebraic) eigenvalues of the Hessian of the mean training loss, descending.
+
+    As `top_eigenvalue`, each; fewer where there are fewer parameters. Of equal eigenvalues one is found.
+    """
+    return largest_of(hessian_lanczos, TOP)
+
+
+@quantity(cost="iterative")
+def spectral_density(hessian_lanczos: Lanczos) -> tuple[Float[Tensor, " nodes"], Float[Tensor, " nodes"]]:
+    """Nodes, ascending, and weights, which add up to one, of the spectral density of the Hessian: stochastic Lanczos.
+
+    Formula: (1/ω) tr f(H) ≈ Σ_k τ_k² f(θ_k), exact in expectation over the Gaussian start for polynomials f of degree
+    below twice the `DENSITY_STEPS` steps (Ubaru, Chen & Saad 2017; Ghorbani, Krishnan & Xiao 2019), up to the
+    normalisation of the start, whose effect is of the order 1/ω. One start: its error is of the order √(2/ω).
+    """
+    ritz = hessian_lanczos.ritz(DENSITY_STEPS)
+    return ritz.values, ritz.weights
 
 
 def largest_eigenvalue(
     product: Callable[[Tensor], Tensor], size: int, rng: torch.Generator, *, tolerance: float = RESIDUAL_TOLERANCE
 ) -> Estimate:
-    """The largest algebraic eigenvalue of a symmetric map on R^size, float64.
+    """The largest algebraic eigenvalue of a symmetric map on R^size, float64, by Lanczos stopped by the residual."""
+    return largest_of(Lanczos(product, size, rng), 1, tolerance=tolerance)[0]
 
-    Lanczos from a random start with full reorthogonalisation (twice is enough), stopped by the residual.
-    Source: Paige 1971 and Parlett, The Symmetric Eigenvalue Problem.
-    """
-    steps = min(size, MOST_LANCZOS_STEPS)
-    basis = torch.zeros(steps, size, dtype=torch.float64)
-    diagonal, beside = torch.zeros(steps, dtype=torch.float64), torch.zeros(steps, dtype=torch.float64)
-    vector = torch.randn(size, dtype=torch.float64, generator=rng)
-    basis[0] = vector / torch.linalg.vector_norm(vector)
-    for step in range(steps):
-        image = product(basis[step])
-        diagonal[step] = image @ basis[step]
-        known = basis[: step + 1]
-        for _ in range(2):
-            image = image - known.T @ (known @ image)
-        beside[step] = torch.linalg.vector_norm(image)
-        tridiagonal = torch.diag(diagonal[: step + 1]) + torch.diag(beside[:step], 1)
-        ritz, vectors = torch.linalg.eigh(tridiagonal, UPLO="U")
-        top, residual = float(ritz[-1]), float((beside[step] * vectors[-1, -1]).abs())
-        complete = step + 1 == size or float(beside[step]) <= 1e-14 * float(ritz.abs().max())
-        if complete or (step > 0 and residual <= tolerance * abs(top)):
-            break
-        if step + 1 < steps:
-            basis[step + 1] = image / beside[step]
-    if complete:
-        return Estimate(top, 0.0)
-    gap = float(ritz[-1] - ritz[-2])
-    return Estimate(top, min(residual, residual**2 / gap if gap > 0 else residual), residual <= tolerance * abs(top))
+
+def largest_of(basis: Lanczos, count: int, *, tolerance: float = RESIDUAL_TOLERANCE) -> tuple[Estimate, ...]:
+    """The largest eigenvalues of a map, descending, once the residual of each is at most ``tolerance`` times it."""
+
+    def settled(ritz: Ritz) -> Tensor:
+        return ritz.residuals[-count:] <= tolerance * ritz.values[-count:].abs()
+
+    ritz, _ = basis.until(lambda ritz: len(ritz.values) > count and bool(settled(ritz).all()))
+    converged = settled(ritz) | ritz.complete
+    found = zip(ritz.values[-count:].tolist(), ritz.errors()[-count:].tolist(), converged.tolist(), strict=True)
+    return tuple(Estimate(*one) for one in found)[::-1]
 
 
 @quantity(cost="gradient")

@@ -206,18 +206,21 @@ def average_rise_of_network(
 
     Draws come in pairs u, −u, which cancels the linear part of the rise and its variance.
     """
-    inputs = train.inputs.to(logits.dtype)
+    inputs, labels = train.inputs.to(logits.dtype), train.labels
     noisy = NoisyNetwork(network, inputs[:1])
     pairs = max(2, math.ceil(NOISY_EVALUATIONS / (2 * len(train))))
+    turns = pairs
+    if noisy.examples_a_draw == 1:  # no two rows share noise, so all draws can be made together
+        inputs, labels, turns = inputs.repeat(pairs, *[1] * (inputs.ndim - 1)), labels.repeat(pairs), 1
 
-    def losses(outputs: Tensor) -> Tensor:
-        return cross_entropy(normalised(outputs) if normalise_logits else outputs, train.labels, reduction="none")
+    def losses(outputs: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(normalised(outputs) if normalise_logits else outputs, labels, reduction="none")
 
     def pair() -> Tensor:
         state = rng.get_state()
-        there = losses(noisy.logits(inputs, noise, rng))
+        there = losses(noisy.logits(inputs, noise, rng), labels)
         rng.set_state(state)
-        return (there + losses(noisy.logits(inputs, noise, rng, sign=-1.0))) / 2
+        return (there + losses(noisy.logits(inputs, noise, rng, sign=-1.0), labels)) / 2
 
-    rises = torch.stack([pair() for _ in range(pairs)]) - losses(logits)
+    rises = torch.cat([pair() for _ in range(turns)]).view(pairs, -1) - losses(logits, train.labels)
     return Estimate(float(rises.mean()), mean_standard_error(rises, noisy.examples_a_draw))

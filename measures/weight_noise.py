@@ -6,20 +6,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from numpy.polynomial.hermite_e import hermegauss
 from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import conv2d, linear
+from torch.special import ndtr
 
 from gapbench.measures.per_example import other_parameters, single_use_layers
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from collections.abc import Mapping
+
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 EXAMPLES_AT_ONCE = 1000
 
 EXAMPLES_A_DRAW = 128
 """Where examples must share a draw of weight noise (up to signs), this many do."""
+
+
+QUADRATURE_NODES = 12
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class NoisyNetwork:
         local = not self.others and all(isinstance(layer, nn.Linear) for layer in self.layers.values())
         self.examples_a_draw = 1 if local else EXAMPLES_A_DRAW
         """How many examples, in order, share noise."""
+        self.output_layer = _output_layer(network, self.layers, example)
 
     def logits(
         self, inputs: Float[Tensor, " n *shape"], noise: Noise, generator: torch.Generator, *, sign: float = 1.0
@@ -62,13 +70,38 @@ class NoisyNetwork:
 
         The same generator state gives the same standard normals, so a sign of -1 gives the antithetic draw.
         """
-        batches = torch.split(inputs, EXAMPLES_AT_ONCE if self.examples_a_draw == 1 else self.examples_a_draw)
         with torch.no_grad():
-            return torch.cat([self._batch(batch, _Draws(noise, generator, sign)) for batch in batches])
+            return torch.cat([self._batch(batch, _Draws(noise, generator, sign))[0] for batch in self._split(inputs)])
 
-    def _batch(self, inputs: Tensor, draws: _Draws) -> Tensor:
+    def correct(
+        self,
+        inputs: Float[Tensor, " n *shape"],
+        labels: Int[Tensor, " n"],
+        noise: Noise,
+        generator: torch.Generator,
+    ) -> Float[Tensor, " n"]:
+        """The probability that each example is classified correctly, given the noise before the output layer.
+
+        Given its inputs, a linear output layer under noise has independent Gaussian logits, over which the mean is
+        taken exactly; where the network ends otherwise this is 1 or 0, for one draw of all noise.
+        """
+        parts = zip(self._split(inputs), self._split(labels), strict=True)
+        draws = _Draws(noise, generator, 1.0)
+        with torch.no_grad():
+            return torch.cat([_probability(*self._batch(batch, draws, spare=True), own) for batch, own in parts])
+
+    def _split(self, examples: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(examples, EXAMPLES_AT_ONCE if self.examples_a_draw == 1 else self.examples_a_draw)
+
+    def _batch(self, inputs: Tensor, draws: _Draws, *, spare: bool = False) -> tuple[Tensor, Tensor | None]:
+        """The logits under noise; with ``spare``, of all but a linear output layer, and that layer's deviations."""
+        spared: list[Tensor] = []
+
         def perturb_linear(layer: nn.Linear, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
             deviation = _output_variance(layer, given[0], draws.noise).sqrt_()
+            if spare and layer is self.output_layer:
+                spared.append(deviation)
+                return output
             return torch.addcmul(output, deviation, draws.normals(output), value=draws.sign)
 
         def perturb_convolution(layer: nn.Conv2d, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -81,7 +114,7 @@ class NoisyNetwork:
         try:
             shared = {name: value + draws.of(value) for name, value in self.others.items()}
             logits: Tensor = functional_call(self.network, shared, inputs) if shared else self.network(inputs)
-            return logits
+            return logits, spared[0] if spared else None
         finally:
             for handle in handles:
                 handle.remove()
@@ -102,6 +135,41 @@ class _Draws:
     def of(self, parameter: Tensor) -> Tensor:
         """A draw of the noise on a parameter."""
         return self.normals(parameter) * self.noise.variance(parameter).sqrt() * self.sign
+
+
+def _output_layer(network: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> nn.Linear | None:
+    """The linear layer whose outputs are the logits as they are, if there is one."""
+    outputs: list[tuple[nn.Module, Tensor]] = []
+    handles = [
+        layer.register_forward_hook(lambda module, _, output: outputs.append((module, output)))
+        for layer in layers.values()
+        if isinstance(layer, nn.Linear)
+    ]
+    try:
+        with torch.no_grad():
+            logits = network(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    last = next((module for module, output in outputs if output is logits), None)
+    return last if isinstance(last, nn.Linear) else None
+
+
+def _probability(logits: Tensor, deviations: Tensor | None, labels: Tensor) -> Tensor:
+    """P(f_y > f_j for all j ≠ y) for independent Gaussian logits of these means and deviations, (n,).
+
+    Formula: E_z Π_{j≠y} Φ((μ_y + s_y z − μ_j)/s_j), z standard normal, by Gauss–Hermite quadrature.
+    """
+    if deviations is None:
+        return (logits.argmax(dim=1) == labels).to(logits.dtype)
+    nodes, weights = (torch.from_numpy(part).to(logits.dtype) for part in hermegauss(QUADRATURE_NODES))
+    deviations = deviations.clamp_min(torch.finfo(logits.dtype).tiny).expand_as(logits)
+    own = labels[:, None]
+    drawn = logits.gather(1, own) + deviations.gather(1, own) * nodes
+    above = ndtr((drawn[:, :, None] - logits[:, None]) / deviations[:, None])
+    above.scatter_(2, own[:, :, None].expand(-1, len(nodes), 1), 1.0)
+    probability: Tensor = above.prod(dim=2) @ (weights / weights.sum())
+    return probability
 
 
 def _output_variance(layer: nn.Linear, inputs: Tensor, noise: Noise) -> Tensor:
