@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from gapbench.datasets.seeds import generator
 from gapbench.datasets.spec import Split
@@ -80,7 +80,7 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            x = torch.cat([x, convolution(F.relu(norm(x), inplace=True))], dim=1)
+            x = torch.cat([x, convolution(functional.relu(norm(x), inplace=True))], dim=1)
         return x
 
 
@@ -114,7 +114,7 @@ class OwnAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.packed(self.norm(x)).unflatten(2, (3, 2, 3)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        attended = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         logits: Tensor = self.head((x + self.scale * self.out(attended)).mean(dim=1))
         return logits
 
@@ -127,8 +127,8 @@ class Tied(nn.Module):
         self.first, self.again, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.first(x))
-        x = F.relu(self.again(F.relu(self.again(x))))
+        x = functional.relu(self.first(x))
+        x = functional.relu(self.again(functional.relu(self.again(x))))
         logits: Tensor = self.last(x)
         return logits
 
@@ -142,7 +142,7 @@ class Unused(nn.Module):
         self.spare = nn.Parameter(torch.ones(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.last(F.relu(self.first(x)))
+        logits: Tensor = self.last(functional.relu(self.first(x)))
         return logits
 
 
@@ -152,11 +152,12 @@ def _head(channels: int) -> list[nn.Module]:
 
 # fmt: off
 ARCHITECTURES: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "mlp": (lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, CLASSES)), VECTOR),
+    "mlp": (lambda: nn.Sequential(
+        nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, CLASSES)), VECTOR),
     "layer norm": (lambda: nn.Sequential(
         nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 8), nn.GroupNorm(2, 8), nn.ReLU(),
         nn.Linear(8, CLASSES)), VECTOR),
-    "residual": (lambda: ResidualMLP(F.relu), VECTOR),
+    "residual": (lambda: ResidualMLP(functional.relu), VECTOR),
     "tanh": (lambda: ResidualMLP(torch.tanh), VECTOR),
     "batch norm": (lambda: nn.Sequential(
         nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2),
@@ -172,7 +173,8 @@ ARCHITECTURES: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         nn.Flatten(), nn.Linear(12, CLASSES)), TOKENS),
     "inverted residual": (lambda: nn.Sequential(
         nn.Conv2d(2, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU6(), InvertedResidual(4), *_head(4)), IMAGE),
-    "dense block": (lambda: nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), DenseBlock(4, 2), nn.ReLU(), *_head(8)), IMAGE),
+    "dense block": (lambda: nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), DenseBlock(4, 2), nn.ReLU(), *_head(8)), IMAGE),
     "transformer": (lambda: Transformer(norm_first=False), TOKENS),
     "pre-norm, tokens first": (lambda: Transformer(norm_first=True, batch_first=False), TOKENS),
     "own attention": (OwnAttention, TOKENS),
@@ -192,7 +194,7 @@ class Architecture:
     trained: Trained
 
 
-@lru_cache(maxsize=None)
+@cache
 def trained_architecture(name: str) -> Architecture:
     make, shape = ARCHITECTURES[name]
     return Architecture(name, fitted(make, shape, EXAMPLES, CLASSES))
@@ -231,7 +233,7 @@ def fitted(
         squares = [torch.zeros_like(parameter) for parameter in parameters]
         losses, states = [], {}
         for step in range(steps):
-            loss = F.cross_entropy(network(inputs), labels)
+            loss = functional.cross_entropy(network(inputs), labels)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             with torch.no_grad():  # RMSprop by hand: the import of torch.optim takes seconds
                 for parameter, gradient, square in zip(parameters, gradients, squares, strict=True):
