@@ -81,10 +81,6 @@ class Graph:
         operands = node.next_functions
         return [operands[place][0] for place in FACTORS[kind(node)]]
 
-    def is_linear_in_input(self, node: Node) -> bool:
-        """Whether a product multiplies at most one factor that depends on the input."""
-        return sum(factor in self.moving for factor in self.factors(node)) <= 1
-
     def weights(self, node: Node) -> list[str]:
         """The parameters by which a product multiplies, themselves or views of them."""
         sources = (source(factor) for factor in self.factors(node))

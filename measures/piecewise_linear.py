@@ -12,6 +12,7 @@ from gapbench.measures.graph import FACTORS, MATRIX_PRODUCTS, VIEWS, forward_gra
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor, nn
+    from torch.autograd.graph import Node
 
 POSITIVE_SUMS = VIEWS | {
     "AdaptiveAvgPool2D",
@@ -65,9 +66,17 @@ def nonlinear_operation(network: nn.Module, example: Float[Tensor, " 1 *shape"])
             continue
         multiplied = kind(node) in FACTORS and sum(factor in graph.moving for factor in graph.factors(node)) <= 1
         divided = kind(node) == "Div" and node.next_functions[1][0] not in graph.moving
-        if not multiplied and not divided:
+        if not (multiplied or divided) or _multiplies_by_constants(node):
             return kind(node)
     return None
+
+
+def _multiplies_by_constants(node: Node) -> bool:
+    """Whether an elementwise product has a constant factor of several entries: a mask may come from the input."""
+    saved: Any = node
+    if kind(node) != "Mul" or all(child is not None for child, _ in node.next_functions):
+        return False
+    return any(factor is not None and factor.numel() > 1 for factor in (saved._saved_self, saved._saved_other))
 
 
 def operation_off_paths(network: nn.Module, example: Float[Tensor, " 1 *shape"], *, maxima: bool) -> str | None:

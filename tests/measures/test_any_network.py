@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
 from gapbench.datasets.spec import Split
-from gapbench.measures import BUILT_IN, curvature, perturbation, quantities, sharpness
+from gapbench.measures import BUILT_IN, ascent, curvature, perturbation, quantities, sharpness
 from gapbench.measures.curvature import gauss_newton_trace
 from gapbench.measures.layers import has_batch_norm
 from gapbench.measures.optimisation import gradient_variance
@@ -59,6 +59,8 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values need not be precise here."""
     few = functools.partial(perturbation.search_sigma, evaluations_at_least=48)
     monkeypatch.setattr(perturbation, "search_sigma", few)
+    monkeypatch.setattr(perturbation, "MOST_EVALUATIONS", 8)
+    monkeypatch.setattr(ascent, "MOST_ASCENT_STEPS", 3)
     monkeypatch.setattr(sharpness, "NOISY_EVALUATIONS", 48)
     monkeypatch.setattr(curvature, "MOST_EXACT_PARAMETERS", 0)
     monkeypatch.setattr(curvature, "MOST_PROBES", 20)

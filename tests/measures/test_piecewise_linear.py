@@ -48,6 +48,8 @@ CASES: list[tuple[Callable[[Between, Tensor], Tensor], bool, bool]] = [
     (lambda net, x: functional.hardtanh(x), True, False),
     (lambda net, x: x / 2, True, False),
     (lambda net, x: functional.tanh(x), False, False),
+    (lambda net, x: x * (x > 0), False, False),  # a switch that no operation shows
+    (lambda net, x: 0.5 * x, True, False),
     (lambda net, x: functional.relu(x) * x, False, False),
     (lambda net, x: x.softmax(dim=1) + x, False, False),
     (lambda net, x: functional.layer_norm(x, (4,)), False, False),
