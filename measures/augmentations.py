@@ -27,7 +27,7 @@ def input_spread(inputs: Float[Tensor, " n *shape"]) -> float:
 
 @quantity(cost="forward")
 def augmented_logits(
-    folded_float32: nn.Module, train: Split, rng: torch.Generator
+    evaluated_float32: nn.Module, train: Split, rng: torch.Generator
 ) -> Float[Tensor, "draws examples classes"]:
     """The outputs for several augmented copies of each of the first 250 training examples, float32.
 
@@ -44,7 +44,7 @@ def augmented_logits(
                 moved = shifted(inputs, rng)
             else:
                 moved = inputs + noise_std * torch.randn(inputs.shape, generator=rng)
-            rows.append(folded_float32(moved))
+            rows.append(evaluated_float32(moved))
     return torch.stack(rows)
 
 

@@ -167,7 +167,7 @@ def geometric_complexity(input_jacobian_grams: Float[Tensor, "examples classes c
 
 
 @measure(source="arpit2017, critical sample ratio", sign=+1, invariances=("rescaling",), cost="gradient")
-def critical_sample_ratio(folded_float32: nn.Module, train: Split, *, radius: float = 0.1, steps: int = 3) -> float:
+def critical_sample_ratio(evaluated_float32: nn.Module, train: Split, *, radius: float = 0.1, steps: int = 3) -> float:
     """The share of training examples with a differently predicted point in a small box around them.
 
     Formula: share of the first 100 examples x with argmax f(x') ≠ argmax f(x) for an x' found with ‖x' − x‖∞ <= r,
@@ -177,7 +177,7 @@ def critical_sample_ratio(folded_float32: nn.Module, train: Split, *, radius: fl
     """
     inputs = train.inputs[:ADVERSARIAL_EXAMPLES]
     size = radius * input_spread(train.inputs)
-    return float(flipped(folded_float32, inputs, size, size * 5 / 6, steps).double().mean())
+    return float(flipped(evaluated_float32, inputs, size, size * 5 / 6, steps).double().mean())
 
 
 variants(critical_sample_ratio, radius=(0.02, 0.3))

@@ -14,10 +14,8 @@ from torch.nn.functional import cross_entropy, one_hot, softmax
 from gapbench.measures.lanczos import Lanczos, Ritz
 from gapbench.measures.layers import trace as calls_of
 from gapbench.measures.per_example import (
-    JACOBIAN_EXAMPLES,
-    jacobian,
     layer_sweeps,
-    other_parameters,
+    other_jacobians,
     single_use_layers,
     squared_gradient_norms,
 )
@@ -57,9 +55,9 @@ RELATIVE_ERROR = 0.05
 
 
 @quantity(cost="forward")
-def loss_terms(folded: nn.Module, train: Split) -> Terms:
-    """The mean training cross-entropy as a function of all parameters of the folded network, in nats, float64."""
-    return mean_loss_terms(folded, train)
+def loss_terms(evaluated: nn.Module, train: Split) -> Terms:
+    """The mean training cross-entropy as a function of all parameters of the network, in nats, float64."""
+    return mean_loss_terms(evaluated, train)
 
 
 def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool = False) -> Terms:
@@ -143,9 +141,9 @@ def hessian_product(terms: Terms, point: Float[Tensor, " parameters"]) -> Callab
 
 
 @quantity(large=True, cost="iterative")
-def hessian_lanczos(loss_terms: Terms, parameters: Tensor, rng: torch.Generator) -> Lanczos:
+def hessian_lanczos(loss_terms: Terms, evaluated_parameters: Tensor, rng: torch.Generator) -> Lanczos:
     """The Krylov basis of the Hessian of the mean training loss, shared by its eigenvalues and its density."""
-    return Lanczos(hessian_product(loss_terms, parameters), len(parameters), rng)
+    return Lanczos(hessian_product(loss_terms, evaluated_parameters), len(evaluated_parameters), rng)
 
 
 @quantity(cost="iterative")
@@ -199,7 +197,9 @@ def largest_of(basis: Lanczos, count: int, *, tolerance: float = RESIDUAL_TOLERA
 
 
 @quantity(cost="gradient")
-def trace(folded: nn.Module, logits: Tensor, parameters: Tensor, train: Split, rng: torch.Generator) -> Estimate:
+def trace(
+    evaluated: nn.Module, logits: Tensor, evaluated_parameters: Tensor, train: Split, rng: torch.Generator
+) -> Estimate:
     """The trace of the Hessian of the mean training loss; exact for piecewise linear networks.
 
     Formula: tr H = tr G + tr R with the generalised Gauss–Newton matrix G (exact: `gauss_newton_trace`) and
@@ -208,10 +208,11 @@ def trace(folded: nn.Module, logits: Tensor, parameters: Tensor, train: Split, r
     Hutchinson's method, the standard error is that of tr R, and ``converged`` is False where it is still above 5 % of
     the trace after `MOST_PROBES` probes.
     """
-    gauss_newton = gauss_newton_trace(folded, train)
-    if is_piecewise_linear(folded, train.inputs[:1].to(parameters.dtype)):
+    gauss_newton = gauss_newton_trace(evaluated, train)
+    if is_piecewise_linear(evaluated, train.inputs[:1].to(logits.dtype)):
         return Estimate(gauss_newton, 0.0)
-    product, size = hessian_product(_residual_terms(folded, logits, train), parameters), len(parameters)
+    size = len(evaluated_parameters)
+    product = hessian_product(_residual_terms(evaluated, logits, train), evaluated_parameters)
     if size <= MOST_EXACT_PARAMETERS:
         return Estimate(gauss_newton + exact_trace(product, size), 0.0)
     return hutchinson_trace(product, size, rng, known=gauss_newton)
@@ -230,11 +231,11 @@ def gauss_newton_trace(network: nn.Module, train: Split) -> float:
     for inputs in torch.split(sample, EXAMPLES_AT_ONCE):
         for sweep in layer_sweeps(network, layers, inputs, _square_root_columns):
             total += float(squared_gradient_norms(sweep).sum())
-    for name in other_parameters(network, layers):
-        for inputs in torch.split(sample, JACOBIAN_EXAMPLES):
-            with torch.no_grad():
-                columns = _square_root_columns(network(inputs))
-            total += float(torch.einsum("sic,icp->sip", columns, jacobian(network, name, inputs)).square().sum())
+    for part, found in other_jacobians(network, layers, sample):
+        with torch.no_grad():
+            columns = _square_root_columns(network(sample[part]))
+        for features in found.values():
+            total += float(torch.einsum("sic,icp->sip", columns, features).square().sum())
     return total / len(train)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from gapbench.measures.layers import trace
+from gapbench.measures.layers import Weighted, trace
 from gapbench.measures.quantities import batches
 from gapbench.measures.registry import Undefined, quantity
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 @quantity(cost="forward")
-def features(folded: nn.Module, train: Split) -> Float[Tensor, "examples features"]:
+def features(evaluated: nn.Module, train: Split) -> Float[Tensor, "examples features"]:
     """What enters the last weight layer in the order of the forward pass, one row a training example, float64.
 
     Raises: Undefined where the last weight layer is not linear.
     """
     with torch.no_grad():
-        calls = trace(folded, train.inputs[:1].double())
-    weighted = [call for call in calls if isinstance(call.module, nn.Linear | nn.Conv2d)]
+        calls = trace(evaluated, train.inputs[:1].double())
+    weighted = [call for call in calls if isinstance(call.module, Weighted)]
     if not weighted or not isinstance(weighted[-1].module, nn.Linear):
         raise Undefined("the last weight layer is not a linear layer")
     last = weighted[-1].module
@@ -36,7 +36,7 @@ def features(folded: nn.Module, train: Split) -> Float[Tensor, "examples feature
         handle = last.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0].flatten(1)))
         try:
             with torch.no_grad():
-                folded(inputs)
+                evaluated(inputs)
         finally:
             handle.remove()
         rows.append(seen[-1])

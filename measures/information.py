@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softmax
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.layers import trace
+from gapbench.measures.layers import Weighted, trace
 from gapbench.measures.quantities import batches
 from gapbench.measures.registry import Undefined, measure, quantity, variants
 
@@ -59,7 +59,7 @@ def last_hidden(folded: nn.Module, train: Split) -> Float[Tensor, "examples unit
     """
     with torch.no_grad():
         calls = trace(folded, train.inputs[:1].double())
-        names = [call.name for call in calls if isinstance(call.module, nn.Linear | nn.Conv2d)]
+        names = [call.name for call in calls if isinstance(call.module, Weighted)]
         if len(names) < 2:
             raise Undefined("the network has no hidden layer")
         if names.count(names[-1]) > 1:

@@ -14,13 +14,13 @@ JACOBIAN_EXAMPLES = 100
 
 
 @quantity(cost="gradient")
-def input_jacobian_grams(folded_float32: nn.Module, train: Split) -> Float[Tensor, "examples classes classes"]:
+def input_jacobian_grams(evaluated_float32: nn.Module, train: Split) -> Float[Tensor, "examples classes classes"]:
     """J Jᵀ at each of the first 100 training examples, J = ∂f/∂x of the logits; float64 of float32 passes.
 
     One backward pass a class gives that row of all examples' Jacobians: in evaluation mode no two are coupled.
     """
     inputs = train.inputs[:JACOBIAN_EXAMPLES].clone().requires_grad_()
-    logits = folded_float32(inputs)
+    logits = evaluated_float32(inputs)
     rows = [torch.autograd.grad(column.sum(), inputs, retain_graph=True)[0].flatten(1) for column in logits.unbind(1)]
     jacobians = torch.stack(rows, dim=1).double()
     return jacobians @ jacobians.mT

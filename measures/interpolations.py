@@ -20,7 +20,9 @@ POINTS = 16
 
 
 @quantity(cost="forward")
-def line_energies(folded_float32: nn.Module, train: Split, rng: torch.Generator) -> Float[Tensor, "lines frequencies"]:
+def line_energies(
+    evaluated_float32: nn.Module, train: Split, rng: torch.Generator
+) -> Float[Tensor, "lines frequencies"]:
     """The energy of the logits along lines within classes at frequencies 1, 2, …, 15 half-periods a line.
 
     Formula: Σ_c a_kc², a_kc the discrete cosine transform (orthonormal, of type II) over the points of f_c less the
@@ -36,7 +38,7 @@ def line_energies(folded_float32: nn.Module, train: Split, rng: torch.Generator)
     energies = []
     with torch.no_grad():
         for a, b in zip(start, end, strict=True):
-            logits = folded_float32((a + places.view(-1, *(1,) * a.ndim) * (b - a)).float()).double()
+            logits = evaluated_float32((a + places.view(-1, *(1,) * a.ndim) * (b - a)).float()).double()
             logits = logits - logits.mean(dim=1, keepdim=True)
             logits = logits - logits[:1]  # frequency 0 is no part of this; exact zeros where nothing varies
             energies.append((cosines(places) @ logits).square().sum(dim=1))

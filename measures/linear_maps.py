@@ -20,7 +20,11 @@ SMALLEST_REJECTION = 24
 
 
 def operator_singular_values(
-    kernel: Float[Tensor, "out in kh kw"], size: tuple[int, int], stride: tuple[int, int] = (1, 1)
+    kernel: Float[Tensor, "out in_a_group kh kw"],
+    size: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
 ) -> Float[Tensor, " rank"]:
     """The singular values of the circular convolution with this kernel on inputs of this size, descending.
 
@@ -28,9 +32,15 @@ def operator_singular_values(
     Gupta & Long 2019); a stride s sums the frequencies that alias, so its blocks are the aliased ones side by side,
     out x in·s_h·s_w, over √(s_h·s_w). The block of a frequency and that of its negative are conjugate, so one of them
     is decomposed. A kernel larger than the input wraps around. Where the stride does not divide the size, the
-    subsampled map has no such form and its matrix is built. A 1x1 kernel is one matrix at every output position.
-    Shapes: kernel (out, in, kh, kw), size (h, w). Raises: nothing.
+    subsampled map has no such form and its matrix is built. A 1x1 kernel is one matrix at every output position. A
+    dilated kernel has its taps that far apart, and groups are maps of their own.
+    Shapes: kernel (out, in/groups, kh, kw), size (h, w). Raises: nothing.
     """
+    if groups > 1:
+        own = [operator_singular_values(part, size, stride, dilation) for part in kernel.chunk(groups)]
+        together: Tensor = torch.cat(own).sort(descending=True).values
+        return together
+    kernel = _dilated(kernel, dilation)
     if kernel.shape[2:] == (1, 1):
         positions = -(-size[0] // stride[0]) * -(-size[1] // stride[1])
         repeated: Tensor = torch.linalg.svdvals(kernel.flatten(1)).repeat_interleave(positions)
@@ -47,7 +57,11 @@ def operator_singular_values(
 
 
 def operator_spectral_norm(
-    kernel: Float[Tensor, "out in kh kw"], size: tuple[int, int], stride: tuple[int, int] = (1, 1)
+    kernel: Float[Tensor, "out in_a_group kh kw"],
+    size: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
 ) -> Float[Tensor, ""]:
     """The largest singular value of the circular convolution, exactly as `operator_singular_values` has it.
 
@@ -55,6 +69,11 @@ def operator_spectral_norm(
     largest λ found so far is passed over. AAᴴ needs no products: it is the Fourier transform of the kernel's
     correlation with itself, at lags that are multiples of the stride.
     """
+    if groups > 1:
+        return torch.stack(
+            [operator_spectral_norm(part, size, stride, dilation) for part in kernel.chunk(groups)]
+        ).max()
+    kernel = _dilated(kernel, dilation)
     small = min(kernel.shape[0], kernel.shape[1] * stride[0] * stride[1]) < SMALLEST_REJECTION
     if small or kernel.shape[2:] == (1, 1) or size[0] % stride[0] or size[1] % stride[1]:
         return operator_singular_values(kernel, size, stride)[0]
@@ -103,15 +122,28 @@ def _power_quotients(grams: Complex[Tensor, "blocks n n"], steps: int = 6) -> Fl
 
 
 def operator_frobenius_norm(
-    kernel: Float[Tensor, "out in kh kw"], size: tuple[int, int], stride: tuple[int, int] = (1, 1)
+    kernel: Float[Tensor, "out in_a_group kh kw"],
+    size: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
 ) -> Float[Tensor, ""]:
     """The Frobenius norm of the circular convolution: √(number of output positions) times that of the kernel.
 
     A kernel larger than the input wraps around and its overlapping taps add up before the norm is taken.
     """
     positions = -(-size[0] // stride[0]) * -(-size[1] // stride[1])
-    norm: Tensor = torch.linalg.vector_norm(_wrapped(kernel, size))
+    norm: Tensor = torch.linalg.vector_norm(_wrapped(_dilated(kernel, dilation), size))
     return norm * math.sqrt(positions)
+
+
+def _dilated(kernel: Tensor, dilation: tuple[int, int]) -> Tensor:
+    """The kernel with zeros between its taps."""
+    if dilation == (1, 1):
+        return kernel
+    height, width = ((side - 1) * step + 1 for side, step in zip(kernel.shape[2:], dilation, strict=True))
+    spread = kernel.new_zeros(*kernel.shape[:2], height, width)
+    spread[:, :, :: dilation[0], :: dilation[1]] = kernel
+    return spread
 
 
 def _wrapped(kernel: Tensor, size: tuple[int, int]) -> Tensor:

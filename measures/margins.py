@@ -12,7 +12,7 @@ from torch.nn.functional import log_softmax
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.draws import over_draws
-from gapbench.measures.layers import trace
+from gapbench.measures.layers import Weighted, example_dimension, trace, weight_calls
 from gapbench.measures.quantities import batches
 from gapbench.measures.registry import Estimate, LayerSum, Undefined, measure, quantity
 
@@ -32,21 +32,32 @@ class MarginGradient:
 
 
 @quantity(cost="gradient")
-def margin_gradients(folded: nn.Module, train: Split) -> tuple[MarginGradient, ...]:
+def margin_gradients(evaluated: nn.Module, train: Split) -> tuple[MarginGradient, ...]:
     """The gradients of the margins at the input and at the input of every weight layer but the first.
 
     The loss couples no two examples in evaluation mode, so one backward pass gives all of them.
+    Raises: Undefined where examples are mixed in what enters a layer.
     """
-    observed = nn.Sequential(folded, nn.Identity())  # its last call is the output of the network
+    dimensions = [0]
+    for call, twice in weight_calls(evaluated, train.inputs[:1])[1:]:
+        dimension = example_dimension(call.input, twice.input)
+        if dimension is None:
+            raise Undefined(
+                f"examples are not apart in what enters layer {call.name}: {tuple(twice.input.shape)} for two"
+            )
+        dimensions.append(dimension)
+    observed = nn.Sequential(evaluated, nn.Identity())  # its last call is the output of the network
     norms: list[list[Tensor]] = []
     means: list[Tensor] = []
     squares: list[float] = []
     for inputs, labels in batches(train):
         inputs = inputs.detach().requires_grad_()
         calls = trace(observed, inputs)
-        points = [inputs, *[call.input for call in calls if isinstance(call.module, nn.Linear | nn.Conv2d)][1:]]
-        gradients = torch.autograd.grad(label_margins(calls[-1].output, labels).sum(), points)
-        for place, (point, gradient) in enumerate(zip(points, gradients, strict=True)):
+        points = [inputs, *[call.input for call in calls if isinstance(call.module, Weighted)][1:]]
+        total = label_margins(calls[-1].output, labels).sum()
+        gradients = torch.autograd.grad(total, points, allow_unused=True, materialize_grads=True)
+        for place, dimension in enumerate(dimensions):
+            point, gradient = (of[place].movedim(dimension, 0) for of in (points, gradients))
             if place == len(norms):
                 norms.append([])
                 means.append(torch.zeros_like(point[0]))

@@ -16,19 +16,19 @@ from gapbench.measures.representations import second_layer
 
 
 @quantity(cost="forward")
-def mixup_margins(folded_float32: nn.Module, train: Split, rng: torch.Generator) -> Float[Tensor, "draws paired"]:
+def mixup_margins(evaluated_float32: nn.Module, train: Split, rng: torch.Generator) -> Float[Tensor, "draws paired"]:
     """f_y − max_{j≠y} f_j at (x_i + x_k)/2 for several partners x_k of each example, y_k = y_i = y; float32.
 
     For the first 250 training examples; examples alone in their label are left out. In each draw, every example is
     the partner of one other. Raises: Undefined where no two of them share a label.
     """
     inputs = train.inputs[:DRAWN_EXAMPLES]
-    return _margins(lambda partner: folded_float32((inputs + inputs[partner]) / 2), train, rng)
+    return _margins(lambda partner: evaluated_float32((inputs + inputs[partner]) / 2), train, rng)
 
 
 @quantity(cost="forward")
 def manifold_mixup_margins(
-    folded_float32: nn.Module, train: Split, rng: torch.Generator
+    evaluated_float32: nn.Module, train: Split, rng: torch.Generator
 ) -> Float[Tensor, "draws paired"]:
     """As `mixup_margins`, with the two examples mixed in what enters the second weight layer; float32.
 
@@ -36,14 +36,14 @@ def manifold_mixup_margins(
     one does not see all that is passed on (a skip connection goes around it).
     """
     inputs = train.inputs[:DRAWN_EXAMPLES]
-    layer = folded_float32.get_submodule(second_layer(folded_float32, inputs[:1]))
+    layer = evaluated_float32.get_submodule(second_layer(evaluated_float32, inputs[:1]))
     few, other = inputs[:8], torch.arange(len(inputs[:8])).roll(1)
     with torch.no_grad():
-        exchanged, expected = _mixed(folded_float32, layer, few, other, 1.0), folded_float32(few)[other]
+        exchanged, expected = _mixed(evaluated_float32, layer, few, other, 1.0), evaluated_float32(few)[other]
     # A layer that sees all that is passed on turns one example into another when it is given the other's input.
     if not torch.allclose(exchanged, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())):
         raise Undefined("the second weight layer does not see all that is passed on: a connection goes around it")
-    return _margins(lambda partner: _mixed(folded_float32, layer, inputs, partner, 0.5), train, rng)
+    return _margins(lambda partner: _mixed(evaluated_float32, layer, inputs, partner, 0.5), train, rng)
 
 
 def _mixed(network: nn.Module, layer: nn.Module, inputs: Tensor, partner: Tensor, share: float) -> Tensor:

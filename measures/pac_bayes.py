@@ -18,26 +18,28 @@ if TYPE_CHECKING:
 
 
 @measure(source="jiang2020, eq. 48", sign=+1)
-def pacbayes_init(sigma: PerturbationScale, parameters: Tensor, initial_parameters: Tensor, train: Split) -> Estimate:
+def pacbayes_init(
+    sigma: PerturbationScale, evaluated_parameters: Tensor, evaluated_initial_parameters: Tensor, train: Split
+) -> Estimate:
     """Squared distance from initialisation over the noise the weights bear.
 
     Formula: ‖w − w0‖²/(4σ²) + ln(m/σ) + 10, all parameters, σ of `sigma`.
     Sign: it is the complexity term of a PAC-Bayes bound with a prior at w0, so larger predicts a larger gap.
     """
-    return _gaussian(sigma, parameters - initial_parameters, len(train))
+    return _gaussian(sigma, evaluated_parameters - evaluated_initial_parameters, len(train))
 
 
 per_sample(pacbayes_init)
 
 
 @measure(source="jiang2020, eq. 49", sign=+1)
-def pacbayes_orig(sigma: PerturbationScale, parameters: Tensor, train: Split) -> Estimate:
+def pacbayes_orig(sigma: PerturbationScale, evaluated_parameters: Tensor, train: Split) -> Estimate:
     """Squared norm of the weights over the noise they bear.
 
     Formula: ‖w‖²/(4σ²) + ln(m/σ) + 10, all parameters, σ of `sigma`.
     Sign: it is the complexity term of a PAC-Bayes bound with a prior at zero, so larger predicts a larger gap.
     """
-    return _gaussian(sigma, parameters, len(train))
+    return _gaussian(sigma, evaluated_parameters, len(train))
 
 
 per_sample(pacbayes_orig)
@@ -55,7 +57,7 @@ def pacbayes_flatness(sigma: PerturbationScale) -> Estimate:
 
 @measure(source="jiang2020, eq. 56", sign=+1)
 def pacbayes_mag_init(
-    sigma_magnitude: PerturbationScale, parameters: Tensor, initial_parameters: Tensor, train: Split
+    sigma_magnitude: PerturbationScale, evaluated_parameters: Tensor, evaluated_initial_parameters: Tensor, train: Split
 ) -> Estimate:
     """Magnitude-aware distance from initialisation in units of the noise the weights bear.
 
@@ -63,7 +65,7 @@ def pacbayes_mag_init(
     `sigma_magnitude`.
     Sign: it is the complexity term of a PAC-Bayes bound, so larger predicts a larger gap.
     """
-    moved = parameters - initial_parameters
+    moved = evaluated_parameters - evaluated_initial_parameters
     return _magnitude_aware(sigma_magnitude, moved, moved, len(train))
 
 
@@ -72,7 +74,7 @@ per_sample(pacbayes_mag_init)
 
 @measure(source="jiang2020, eq. 57", sign=+1)
 def pacbayes_mag_orig(
-    sigma_magnitude: PerturbationScale, parameters: Tensor, initial_parameters: Tensor, train: Split
+    sigma_magnitude: PerturbationScale, evaluated_parameters: Tensor, evaluated_initial_parameters: Tensor, train: Split
 ) -> Estimate:
     """Magnitude-aware norm of the weights in units of the noise they bear.
 
@@ -80,7 +82,9 @@ def pacbayes_mag_orig(
     `sigma_magnitude`. As in the code of dziugaite2020, the denominator has the distance from initialisation.
     Sign: it is the complexity term of a PAC-Bayes bound, so larger predicts a larger gap.
     """
-    return _magnitude_aware(sigma_magnitude, parameters, parameters - initial_parameters, len(train))
+    return _magnitude_aware(
+        sigma_magnitude, evaluated_parameters, evaluated_parameters - evaluated_initial_parameters, len(train)
+    )
 
 
 per_sample(pacbayes_mag_orig)

@@ -63,24 +63,26 @@ class PerturbationScale:
 
 
 @quantity(cost="iterative")
-def sigma(folded_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Generator) -> PerturbationScale:
+def sigma(evaluated_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Generator) -> PerturbationScale:
     """The standard deviation σ of noise N(0, σ²) on every weight and bias that costs 0.1 of training accuracy.
 
     Formula: accuracy(w) − E accuracy(w + u) = 0.1 within 0.01, u ~ N(0, σ² I), over the full training set.
     Source: Jiang et al. 2020 (appendix on PAC-Bayes measures), Dziugaite et al. 2020. The noise is drawn with the
     standard deviation σ; a widely copied code draws it with σ² where a standard deviation is expected.
     """
-    return search_sigma(folded_float32, logits, train, rng, Noise, guess=0.15)
+    return search_sigma(evaluated_float32, logits, train, rng, Noise, guess=0.15)
 
 
 @quantity(cost="iterative")
-def sigma_magnitude(folded_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Generator) -> PerturbationScale:
+def sigma_magnitude(
+    evaluated_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Generator
+) -> PerturbationScale:
     """The relative size σ' of magnitude-aware noise that costs 0.1 of training accuracy.
 
     Formula: as `sigma`, with u_i ~ N(0, σ'² w_i² + ε²), ε = 1e-3.
     Source: Jiang et al. 2020 (magnitude-aware perturbation bounds), Dziugaite et al. 2020.
     """
-    return search_sigma(folded_float32, logits, train, rng, lambda size: Noise(MAGNITUDE_FLOOR, size), guess=0.4)
+    return search_sigma(evaluated_float32, logits, train, rng, lambda size: Noise(MAGNITUDE_FLOOR, size), guess=0.4)
 
 
 def search_sigma(

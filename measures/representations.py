@@ -11,7 +11,7 @@ from torch.nn.functional import max_pool2d, normalize
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.draws import DRAWN_EXAMPLES
-from gapbench.measures.layers import trace
+from gapbench.measures.layers import Weighted, trace
 from gapbench.measures.registry import Estimate, Undefined, quantity
 
 NEIGHBOURHOOD_EXAMPLES = 1000
@@ -28,7 +28,7 @@ def second_layer(network: nn.Module, example: Float[Tensor, " 1 *shape"]) -> str
     """
     with torch.no_grad():
         calls = trace(network, example)
-    names = [call.name for call in calls if isinstance(call.module, nn.Linear | nn.Conv2d)]
+    names = [call.name for call in calls if isinstance(call.module, Weighted)]
     if len(names) < 2:
         raise Undefined("the network has no second weight layer")
     if names.count(names[1]) > 1:
@@ -37,12 +37,12 @@ def second_layer(network: nn.Module, example: Float[Tensor, " 1 *shape"]) -> str
 
 
 @quantity(cost="forward")
-def first_features(folded_float32: nn.Module, train: Split) -> Float[Tensor, "examples features"]:
+def first_features(evaluated_float32: nn.Module, train: Split) -> Float[Tensor, "examples features"]:
     """What enters the second weight layer for the first 250 training examples, float64 of a float32 pass.
 
     Maps are max-pooled 4 x 4, but for those with a side below 4. Raises: Undefined where there is no second layer.
     """
-    layer = folded_float32.get_submodule(second_layer(folded_float32, train.inputs[:1]))
+    layer = evaluated_float32.get_submodule(second_layer(evaluated_float32, train.inputs[:1]))
     rows: list[Tensor] = []
 
     def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -52,7 +52,7 @@ def first_features(folded_float32: nn.Module, train: Split) -> Float[Tensor, "ex
     handle = layer.register_forward_pre_hook(keep)
     try:
         with torch.no_grad():
-            folded_float32(train.inputs[:DRAWN_EXAMPLES])
+            evaluated_float32(train.inputs[:DRAWN_EXAMPLES])
     finally:
         handle.remove()
     return rows[0].double()

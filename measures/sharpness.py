@@ -32,16 +32,18 @@ NOISY_EVALUATIONS = 2048
 
 
 @quantity(large=True, cost="gradient")
-def class_gradients(folded: nn.Module, parameters: Tensor, train: Split) -> Float[Tensor, "classes parameters"]:
+def class_gradients(
+    evaluated: nn.Module, evaluated_parameters: Tensor, train: Split
+) -> Float[Tensor, "classes parameters"]:
     """The gradients of the mean centred logits, (1/m) Σ_i (f_c − mean_k f_k)(x_i), at all parameters, float64.
 
     A step along one turns all examples towards one class. Where the training loss is near zero, its own gradient is
     that of few examples and says little of what lies around.
     """
-    at = parameters.detach().clone().requires_grad_()
+    at = evaluated_parameters.detach().clone().requires_grad_()
     gradients = torch.zeros(train.classes, len(at), dtype=at.dtype)
     for inputs in torch.split(train.inputs.to(at.dtype), EXAMPLES_AT_ONCE):
-        outputs = functional_logits(folded, at, inputs)
+        outputs = functional_logits(evaluated, at, inputs)
         means = (outputs - outputs.mean(dim=1, keepdim=True)).sum(dim=0) / len(train)
         for row, mean in zip(gradients, means, strict=True):
             row += torch.autograd.grad(mean, at, retain_graph=True)[0]
@@ -50,21 +52,21 @@ def class_gradients(folded: nn.Module, parameters: Tensor, train: Split) -> Floa
 
 @measure(source="andriushchenko2023, average-case sharpness", sign=+1, cost="forward")
 def average_sharpness_l2(
-    folded: nn.Module, logits: Tensor, train: Split, rng: torch.Generator, *, rho: float = 0.05
+    evaluated: nn.Module, logits: Tensor, train: Split, rng: torch.Generator, *, rho: float = 0.05
 ) -> Estimate:
     """Mean rise of the training loss under Gaussian noise on the weights, in nats.
 
     Formula: E L(w + u) − L(w), u ~ N(0, ρ² I), over the full training set.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return average_rise_of_network(folded, logits, train, Noise(rho), rng)
+    return average_rise_of_network(evaluated, logits, train, Noise(rho), rng)
 
 
 @measure(
     source="andriushchenko2023, average-case adaptive sharpness", sign=+1, invariances=("rescaling",), cost="forward"
 )
 def average_adaptive_sharpness_l2(
-    folded: nn.Module,
+    evaluated: nn.Module,
     logits: Tensor,
     train: Split,
     rng: torch.Generator,
@@ -78,26 +80,30 @@ def average_adaptive_sharpness_l2(
     their norm. Unchanged, draw by draw, when a ReLU unit's incoming weights are scaled up and its outgoing ones down.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return average_rise_of_network(folded, logits, train, Noise(0.0, rho), rng, normalise_logits=normalise_logits)
+    return average_rise_of_network(evaluated, logits, train, Noise(0.0, rho), rng, normalise_logits=normalise_logits)
 
 
 _EXACT = ("unit_permutation", "example_permutation")
 
 
 @measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative")
-def worst_sharpness_l2(loss_terms: Terms, parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.5) -> Estimate:
+def worst_sharpness_l2(
+    loss_terms: Terms, evaluated_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.5
+) -> Estimate:
     """Largest rise of the training loss in a Euclidean ball around the weights, in nats.
 
     Formula: max L(w + u) − L(w), ‖u‖_2 ≤ ρ, over the full training set at once; sought by `worst_rise`, whose
     value is a lower estimate of the maximum. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return worst_rise(loss_terms, parameters, torch.ones_like(parameters), rho, "l2", class_gradients)
+    return worst_rise(
+        loss_terms, evaluated_parameters, torch.ones_like(evaluated_parameters), rho, "l2", class_gradients
+    )
 
 
 @measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative")
 def worst_sharpness_linf(
-    loss_terms: Terms, parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.002
+    loss_terms: Terms, evaluated_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.002
 ) -> Estimate:
     """Largest rise of the training loss in a box around the weights, in nats.
 
@@ -105,7 +111,9 @@ def worst_sharpness_linf(
     value is a lower estimate of the maximum. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return worst_rise(loss_terms, parameters, torch.ones_like(parameters), rho, "linf", class_gradients)
+    return worst_rise(
+        loss_terms, evaluated_parameters, torch.ones_like(evaluated_parameters), rho, "linf", class_gradients
+    )
 
 
 @measure(
@@ -115,8 +123,8 @@ def worst_sharpness_linf(
     cost="iterative",
 )
 def worst_adaptive_sharpness_l2(
-    folded: nn.Module,
-    parameters: Tensor,
+    evaluated: nn.Module,
+    evaluated_parameters: Tensor,
     train: Split,
     class_gradients: Tensor,
     *,
@@ -129,8 +137,8 @@ def worst_adaptive_sharpness_l2(
     the maximum; ``normalise_logits`` as in the average case. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    terms = mean_loss_terms(folded, train, normalise_logits=normalise_logits)
-    return worst_rise(terms, parameters, parameters.abs(), rho, "l2", class_gradients)
+    terms = mean_loss_terms(evaluated, train, normalise_logits=normalise_logits)
+    return worst_rise(terms, evaluated_parameters, evaluated_parameters.abs(), rho, "l2", class_gradients)
 
 
 @measure(
@@ -140,8 +148,8 @@ def worst_adaptive_sharpness_l2(
     cost="iterative",
 )
 def worst_adaptive_sharpness_linf(
-    folded: nn.Module,
-    parameters: Tensor,
+    evaluated: nn.Module,
+    evaluated_parameters: Tensor,
     train: Split,
     class_gradients: Tensor,
     *,
@@ -154,8 +162,8 @@ def worst_adaptive_sharpness_linf(
     the maximum; ``normalise_logits`` as in the average case. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    terms = mean_loss_terms(folded, train, normalise_logits=normalise_logits)
-    return worst_rise(terms, parameters, parameters.abs(), rho, "linf", class_gradients)
+    terms = mean_loss_terms(evaluated, train, normalise_logits=normalise_logits)
+    return worst_rise(terms, evaluated_parameters, evaluated_parameters.abs(), rho, "linf", class_gradients)
 
 
 @measure(source="keskar2017, sharpness as curvature", sign=+1, invariances=_EXACT)

@@ -82,7 +82,7 @@ def weight_spectra(layers: tuple[Layer, ...], singular_values: list[Tensor]) -> 
         eigenvalues = values.square().flip(0)
         eigenvalues = eigenvalues[eigenvalues > SMALLEST_EIGENVALUE]
         if len(eigenvalues) >= MIN_EIGENVALUES:
-            found.append(Spectrum(eigenvalues, max(layer.matrix.shape), min(layer.matrix.shape), place))
+            found.append(Spectrum(eigenvalues, max(layer.matrix_shape), min(layer.matrix_shape), place))
     if not found:
         most = max(len(values) for values in singular_values)
         raise Undefined(

@@ -9,9 +9,10 @@ import torch
 from numpy.polynomial.hermite_e import hermegauss
 from torch import nn
 from torch.func import functional_call
-from torch.nn.functional import conv2d, linear
+from torch.nn.functional import linear
 from torch.special import ndtr
 
+from gapbench.measures.layers import Weighted, trace
 from gapbench.measures.per_example import other_parameters, single_use_layers
 
 if TYPE_CHECKING:
@@ -47,18 +48,21 @@ class NoisyNetwork:
     """Evaluates a network under weight noise with the exact law of every single example's logits, cheaply.
 
     A linear layer draws its noise in its outputs: given the inputs a they are Gaussian, independent over units, with
-    variance Σ_k var(w_jk) a_k² + var(b_j) (local reparametrisation: Kingma, Salimans & Welling 2015). A convolution
-    shares one draw among `EXAMPLES_A_DRAW` examples but flips its signs by example, input and output channel (flipout:
-    Wen et al. 2018). Any other parameter has one draw for those examples. The mean over examples is unbiased for that
-    under one common draw, and has far less variance, since the noise of different examples is nearly independent.
-    The network itself is not changed.
+    variance Σ_k var(w_jk) a_k² + var(b_j) (local reparametrisation: Kingma, Salimans & Welling 2015). A layer with
+    several positions (a convolution, or linear on tokens) shares one draw among `EXAMPLES_A_DRAW` examples but flips
+    its signs by example, input and output channel (flipout: Wen et al. 2018). Any other parameter has one draw for
+    those examples. The mean over examples is unbiased for that under one common draw, and has far less variance, since
+    the noise of different examples is nearly independent. The network itself is not changed.
     """
 
     def __init__(self, network: nn.Module, example: Float[Tensor, " 1 *shape"]) -> None:
         self.network = network
         self.layers = single_use_layers(network, example)
         self.others = other_parameters(network, self.layers)
-        local = not self.others and all(isinstance(layer, nn.Linear) for layer in self.layers.values())
+        with torch.no_grad():
+            local = not self.others and all(
+                _is_on_vectors(call.module, call.input) for call in trace(network, example) if call.name in self.layers
+            )
         self.examples_a_draw = 1 if local else EXAMPLES_A_DRAW
         """How many examples, in order, share noise."""
         self.output_layer = _output_layer(network, self.layers, example)
@@ -97,20 +101,17 @@ class NoisyNetwork:
         """The logits under noise; with ``spare``, of all but a linear output layer, and that layer's deviations."""
         spared: list[Tensor] = []
 
-        def perturb_linear(layer: nn.Linear, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def perturb(layer: Weighted, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if not _is_on_vectors(layer, given[0]):
+                return output + _flipped(layer, given[0], draws)
+            assert isinstance(layer, nn.Linear)
             deviation = _output_variance(layer, given[0], draws.noise).sqrt_()
             if spare and layer is self.output_layer:
                 spared.append(deviation)
                 return output
             return torch.addcmul(output, deviation, draws.normals(output), value=draws.sign)
 
-        def perturb_convolution(layer: nn.Conv2d, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return output + _flipped_convolution(layer, given[0], draws)
-
-        handles = [
-            layer.register_forward_hook(perturb_linear if isinstance(layer, nn.Linear) else perturb_convolution)
-            for layer in self.layers.values()
-        ]
+        handles = [layer.register_forward_hook(perturb) for layer in self.layers.values()]
         try:
             shared = {name: value + draws.of(value) for name, value in self.others.items()}
             logits: Tensor = functional_call(self.network, shared, inputs) if shared else self.network(inputs)
@@ -180,17 +181,23 @@ def _output_variance(layer: nn.Linear, inputs: Tensor, noise: Noise) -> Tensor:
     return linear(inputs.square(), noise.variance(layer.weight), bias)
 
 
-def _flipped_convolution(layer: nn.Conv2d, inputs: Tensor, draws: _Draws) -> Tensor:
-    """The change of a convolution's outputs: signs s ∘ convolution(r ∘ inputs, one kernel draw) + a bias draw each."""
-    examples = len(inputs)
-    kernel = draws.of(layer.weight)
-    signs_in = _signs((examples, layer.in_channels, 1, 1), inputs.dtype, draws.generator)
-    signs_out = _signs((examples, layer.out_channels, 1, 1), inputs.dtype, draws.generator)
-    assert not isinstance(layer.padding, str)
-    change = conv2d(inputs * signs_in, kernel, None, layer.stride, layer.padding, layer.dilation) * signs_out
-    if layer.bias is None:
-        return change
-    return change + draws.of(layer.bias.expand(examples, -1))[:, :, None, None]
+def _is_on_vectors(layer: nn.Module, inputs: Tensor) -> bool:
+    return isinstance(layer, nn.Linear) and inputs.ndim == 2
+
+
+def _flipped(layer: Weighted, inputs: Tensor, draws: _Draws) -> Tensor:
+    """The change of a layer's outputs: signs s ∘ layer(r ∘ inputs, one draw of the weights) + a bias draw each."""
+    examples, single = len(inputs), [1] * (inputs.ndim - 2)
+    weight = draws.of(layer.weight)
+    if isinstance(layer, nn.Linear):
+        into, out = (examples, *single, layer.in_features), (examples, *single, layer.out_features)
+    else:
+        into, out = (examples, layer.in_channels, *single), (examples, layer.out_channels, *single)
+    flipped = inputs * _signs(into, inputs.dtype, draws.generator)
+    signs_out = _signs(out, inputs.dtype, draws.generator)
+    on_flipped = linear(flipped, weight) if isinstance(layer, nn.Linear) else layer._conv_forward(flipped, weight, None)
+    change: Tensor = on_flipped * signs_out
+    return change if layer.bias is None else change + draws.of(layer.bias.expand(examples, -1)).view(out)
 
 
 def _signs(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 from gapbench.measures import linear_maps
@@ -107,3 +107,33 @@ def test_frequencies_stand_for_all() -> None:
     for size, stride in [((6, 4), (1, 1)), ((5, 7), (1, 1)), ((9, 8), (3, 2)), ((1, 1), (1, 1))]:
         _, times = linear_maps._half_of_the_frequencies(size, stride)
         assert int(times.sum()) == size[0] // stride[0] * (size[1] // stride[1])
+
+
+def dense_of(convolution: nn.Conv2d, size: tuple[int, int]) -> Tensor:
+    """The matrix of a convolution with circular padding, column by column."""
+    units = torch.eye(convolution.in_channels * size[0] * size[1], dtype=torch.float64)
+    with torch.no_grad():
+        return convolution(units.reshape(-1, convolution.in_channels, *size)).flatten(1).T
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1), (3, 2)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (4, 1)])
+def test_groups_and_dilation_against_the_dense_matrix(
+    groups: int, dilation: tuple[int, int], stride: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    padding, size = dilation, (6, 8)  # of a 3x3 kernel: as many outputs as inputs; a dilation of 3 wraps around
+    convolution = nn.Conv2d(4, 8, 3, stride, padding, dilation, groups, bias=False, padding_mode="circular").double()
+    matrix = dense_of(convolution, size)
+    expected = torch.linalg.svdvals(matrix)
+    found = operator_singular_values(convolution.weight.detach(), size, stride, dilation, groups)
+    rank = min(len(expected), len(found))
+    assert torch.allclose(found[:rank], expected[:rank], atol=1e-9)
+    assert bool((found[rank:] < 1e-9).all())
+    assert bool((expected[rank:] < 1e-9).all())
+    norm = operator_frobenius_norm(convolution.weight.detach(), size, stride, dilation)
+    assert float(norm) == pytest.approx(float(matrix.norm()), rel=1e-9)
+    if dilation != (1, 1):  # positive control: the taps must be where they are
+        close = operator_singular_values(convolution.weight.detach(), size, stride, (1, 1), groups)
+        assert not torch.allclose(close[:rank], expected[:rank], atol=1e-3)

@@ -80,7 +80,19 @@ def layer_norm() -> nn.Module:
     return initialised(net)
 
 
-NETWORKS = [(mlp, (6,)), (cnn, (2, 8, 8)), (layer_norm, (6,))]
+def grouped() -> nn.Module:
+    convolution = nn.Conv2d(4, 6, 3, padding="same", dilation=2, groups=2)
+    around = nn.Conv2d(6, 4, 3, padding=1, padding_mode="circular")
+    return initialised(
+        nn.Sequential(convolution, nn.ReLU(), around, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    )
+
+
+def tokens() -> nn.Module:
+    return initialised(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)))
+
+
+NETWORKS = [(mlp, (6,)), (cnn, (2, 8, 8)), (layer_norm, (6,)), (grouped, (4, 5, 5)), (tokens, (3, 6))]
 
 
 def naive_accuracies(net: nn.Module, train: Split, noise: Noise, draws: int) -> torch.Tensor:
