@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -145,14 +146,41 @@ def largest_eigenvalue(
 ) -> Estimate:
     """The largest algebraic eigenvalue of a symmetric map on R^size, float64.
 
-    Lanczos from a random start with full reorthogonalisation (twice is enough), stopped by the residual.
+    Lanczos from a random start, stopped by the residual.
     Source: Paige 1971 and Parlett, The Symmetric Eigenvalue Problem.
     """
-    steps = min(size, MOST_LANCZOS_STEPS)
+    start = torch.randn(size, dtype=torch.float64, generator=rng)
+    for krylov in lanczos(product, start, min(size, MOST_LANCZOS_STEPS)):
+        top, residual = float(krylov.ritz[-1]), krylov.residual
+        if krylov.complete:
+            return Estimate(top, 0.0)
+        if len(krylov.ritz) > 1 and residual <= tolerance * abs(top):
+            break
+    gap = float(krylov.ritz[-1] - krylov.ritz[-2])
+    return Estimate(top, min(residual, residual**2 / gap if gap > 0 else residual), residual <= tolerance * abs(top))
+
+
+@dataclass(frozen=True)
+class Krylov:
+    """What some steps of Lanczos tell of a symmetric map: its Ritz values, ascending, and their Gauss weights.
+
+    ``weights`` are the squared first entries of the eigenvectors of the tridiagonal matrix, so that Σ weights f(ritz)
+    is the quadrature of vᵀ f(A) v for the unit start v. ``residual``: ‖Av − θv‖ of the last Ritz pair. ``complete``:
+    the space is invariant, and both are exact.
+    """
+
+    ritz: Float[Tensor, " steps"]
+    weights: Float[Tensor, " steps"]
+    residual: float
+    complete: bool
+
+
+def lanczos(product: Callable[[Tensor], Tensor], start: Float[Tensor, " p"], steps: int) -> Iterator[Krylov]:
+    """Lanczos from a start, float64, with full reorthogonalisation (twice is enough), after each of its steps."""
+    size = len(start)
     basis = torch.zeros(steps, size, dtype=torch.float64)
     diagonal, beside = torch.zeros(steps, dtype=torch.float64), torch.zeros(steps, dtype=torch.float64)
-    vector = torch.randn(size, dtype=torch.float64, generator=rng)
-    basis[0] = vector / torch.linalg.vector_norm(vector)
+    basis[0] = start / torch.linalg.vector_norm(start)
     for step in range(steps):
         image = product(basis[step])
         diagonal[step] = image @ basis[step]
@@ -162,20 +190,23 @@ def largest_eigenvalue(
         beside[step] = torch.linalg.vector_norm(image)
         tridiagonal = torch.diag(diagonal[: step + 1]) + torch.diag(beside[:step], 1)
         ritz, vectors = torch.linalg.eigh(tridiagonal, UPLO="U")
-        top, residual = float(ritz[-1]), float((beside[step] * vectors[-1, -1]).abs())
         complete = step + 1 == size or float(beside[step]) <= 1e-14 * float(ritz.abs().max())
-        if complete or (step > 0 and residual <= tolerance * abs(top)):
-            break
+        yield Krylov(ritz, vectors[0].square(), float((beside[step] * vectors[-1, -1]).abs()), complete)
+        if complete:
+            return
         if step + 1 < steps:
             basis[step + 1] = image / beside[step]
-    if complete:
-        return Estimate(top, 0.0)
-    gap = float(ritz[-1] - ritz[-2])
-    return Estimate(top, min(residual, residual**2 / gap if gap > 0 else residual), residual <= tolerance * abs(top))
 
 
 @quantity(cost="gradient")
-def trace(folded: nn.Module, logits: Tensor, parameters: Tensor, train: Split, rng: torch.Generator) -> Estimate:
+def trace(
+    folded: nn.Module,
+    logits: Tensor,
+    parameters: Tensor,
+    gauss_newton_trace: float,
+    train: Split,
+    rng: torch.Generator,
+) -> Estimate:
     """The trace of the Hessian of the mean training loss; exact for piecewise linear networks.
 
     Formula: tr H = tr G + tr R with the generalised Gauss–Newton matrix G (exact: `gauss_newton_trace`) and
@@ -184,37 +215,38 @@ def trace(folded: nn.Module, logits: Tensor, parameters: Tensor, train: Split, r
     Hutchinson's method, the standard error is that of tr R, and ``converged`` is False where it is still above 5 % of
     the trace after `MOST_PROBES` probes.
     """
-    gauss_newton = gauss_newton_trace(folded, train)
     if is_piecewise_linear(folded, train.inputs[:1].to(parameters.dtype)):
-        return Estimate(gauss_newton, 0.0)
+        return Estimate(gauss_newton_trace, 0.0)
     product, size = hessian_product(_residual_terms(folded, logits, train), parameters), len(parameters)
     if size <= MOST_EXACT_PARAMETERS:
-        return Estimate(gauss_newton + exact_trace(product, size), 0.0)
-    return hutchinson_trace(product, size, rng, known=gauss_newton)
+        return Estimate(gauss_newton_trace + exact_trace(product, size), 0.0)
+    return hutchinson_trace(product, size, rng, known=gauss_newton_trace)
 
 
-def gauss_newton_trace(network: nn.Module, train: Split) -> float:
+@quantity(cost="gradient")
+def gauss_newton_trace(folded: nn.Module, train: Split) -> float:
     """tr (1/m) Σ_i J_iᵀ (diag p_i − p_i p_iᵀ) J_i over all parameters.
 
     Formula: diag p − ppᵀ = SSᵀ with the columns s_c = √p_c (e_c − p), so the trace is (1/m) Σ_i Σ_c ‖J_iᵀ s_c‖²: one
     backward sweep a class and, in each linear or convolutional layer, only the norms of per-example gradients; other
     parameters by their Jacobian. No probes, no sampling error.
     """
-    sample = train.inputs.to(next(network.parameters()).dtype)
-    layers = single_use_layers(network, sample[:1])
+    sample = train.inputs.to(next(folded.parameters()).dtype)
+    layers = single_use_layers(folded, sample[:1])
     total = 0.0
     for inputs in torch.split(sample, EXAMPLES_AT_ONCE):
-        for sweep in layer_sweeps(network, layers, inputs, _square_root_columns):
+        for sweep in layer_sweeps(folded, layers, inputs, square_root_columns):
             total += float(squared_gradient_norms(sweep).sum())
-    for name in other_parameters(network, layers):
+    for name in other_parameters(folded, layers):
         for inputs in torch.split(sample, JACOBIAN_EXAMPLES):
             with torch.no_grad():
-                columns = _square_root_columns(network(inputs))
-            total += float(torch.einsum("sic,icp->sip", columns, jacobian(network, name, inputs)).square().sum())
+                columns = square_root_columns(folded(inputs))
+            total += float(torch.einsum("sic,icp->sip", columns, jacobian(folded, name, inputs)).square().sum())
     return total / len(train)
 
 
-def _square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes n classes"]:
+def square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes n classes"]:
+    """The columns s_c = √p_c (e_c − p) of the roots S_i of diag p_i − p_i p_iᵀ, one row of the result for each c."""
     p = softmax(logits, dim=1)
     units = torch.eye(p.shape[1], dtype=p.dtype)
     return p.sqrt().T[:, :, None] * (units[:, None, :] - p)

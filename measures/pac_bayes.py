@@ -24,7 +24,7 @@ def pacbayes_init(sigma: PerturbationScale, parameters: Tensor, initial_paramete
     Formula: ‖w − w0‖²/(4σ²) + ln(m/σ) + 10, all parameters, σ of `sigma`.
     Sign: it is the complexity term of a PAC-Bayes bound with a prior at w0, so larger predicts a larger gap.
     """
-    return _gaussian(sigma, parameters - initial_parameters, len(train))
+    return gaussian_complexity(sigma, parameters - initial_parameters, len(train))
 
 
 @measure(source="jiang2020, eq. 49", sign=+1)
@@ -34,7 +34,7 @@ def pacbayes_orig(sigma: PerturbationScale, parameters: Tensor, train: Split) ->
     Formula: ‖w‖²/(4σ²) + ln(m/σ) + 10, all parameters, σ of `sigma`.
     Sign: it is the complexity term of a PAC-Bayes bound with a prior at zero, so larger predicts a larger gap.
     """
-    return _gaussian(sigma, parameters, len(train))
+    return gaussian_complexity(sigma, parameters, len(train))
 
 
 @measure(source="jiang2020, eq. 53", sign=+1)
@@ -92,7 +92,8 @@ def propagated(scale: PerturbationScale, formula: Callable[[Tensor], Tensor]) ->
     return Estimate(float(result.detach()), abs(slope) * scale.standard_error, scale.converged)
 
 
-def _gaussian(scale: PerturbationScale, displacement: Tensor, examples: int) -> Estimate:
+def gaussian_complexity(scale: PerturbationScale, displacement: Tensor, examples: int) -> Estimate:
+    """‖displacement‖²/(4σ²) + ln(m/σ) + 10 with its standard error."""
     square = displacement.square().sum()
     return propagated(scale, lambda s: square / (4 * s**2) + math.log(examples) - s.log() + 10)
 
