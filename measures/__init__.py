@@ -7,7 +7,11 @@ from gapbench.measures import (
     capacity,
     controls,
     curvature,
+    flatness,
+    gauss_newton,
+    hessian_spectrum,
     kernel,
+    learning_coefficient,
     margins,
     norms,
     optimisation,
@@ -19,6 +23,7 @@ from gapbench.measures import (
     spectral,
     spectrum,
     tangent,
+    worst_case_radius,
 )
 from gapbench.measures.registry import (
     Estimate,
@@ -44,13 +49,23 @@ _MODULES = (
     path,
     pac_bayes,
     sharpness,
+    worst_case_radius,
+    flatness,
+    gauss_newton,
+    hessian_spectrum,
+    learning_coefficient,
     optimisation,
     kernel,
     spectrum,
     controls,
 )
 
-BUILT_IN = build(entry for module in _MODULES for entry in collect(module))
+_SHARPNESS = (worst_case_radius, flatness, gauss_newton, hessian_spectrum, learning_coefficient)
+"""These belong to the family of sharpness.py, which would otherwise be one long file."""
+
+BUILT_IN = build(
+    entry for module in _MODULES for entry in collect(module, "sharpness" if module in _SHARPNESS else None)
+)
 MEASURES = BUILT_IN.measures
 QUANTITIES = BUILT_IN.quantities
 
