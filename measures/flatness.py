@@ -93,7 +93,7 @@ def gradient_norm(loss_gradient: Tensor) -> float:
 
 
 @measure(source="petzka2021, def. 3", sign=+1, invariances=("example_permutation", "unit_permutation"), cost="forward")
-def relative_flatness(folded: nn.Module, logits: Tensor, train: Split) -> float:
+def relative_flatness(folded_float32: nn.Module, logits: Tensor, train: Split) -> float:
     """Relative flatness of the last layer: the trace of its Hessian blocks weighted by products of its rows.
 
     Formula: Σ_{s,s'} ⟨w_s, w_s'⟩ tr H_{s,s'} = (1/m) Σ_i ‖φ_i‖² Σ_s p_is ‖w_s − w̄_i‖², w̄_i = Σ_s p_is w_s, with the
@@ -101,10 +101,10 @@ def relative_flatness(folded: nn.Module, logits: Tensor, train: Split) -> float:
     before it down (as a whole, not unit by unit). Raises: Undefined where the network does not end in a linear layer.
     Sign: it stands in the paper's bound on the gap, so larger (less flat) predicts a larger gap.
     """
-    probabilities = softmax(logits, dim=1)
+    probabilities, sample = softmax(logits, dim=1), Adversary.of(folded_float32, train).sample
     total = 0.0
-    for inputs, p in zip(*(torch.split(part, EXAMPLES_AT_ONCE) for part in (train.inputs, probabilities))):
-        weight, features = last_layer(folded, inputs.to(logits.dtype))
+    for inputs, p in zip(*(torch.split(part, EXAMPLES_AT_ONCE) for part in (sample.inputs, probabilities))):
+        weight, features = (found.double() for found in last_layer(folded_float32, inputs))
         # Σ_s p_s ‖w_s‖² − ‖w̄‖² would cancel where one p is nearly 1.
         away = torch.cdist(p @ weight, weight, compute_mode="donot_use_mm_for_euclid_dist").square()
         total += float((features.square().sum(dim=1) * (p * away).sum(dim=1)).sum())
@@ -126,7 +126,7 @@ def last_layer(
     handles = [module.register_forward_hook(hook) for module in network.modules() if isinstance(module, nn.Linear)]
     try:
         with torch.no_grad():
-            logits = network(inputs)
+            logits = network(inputs.to(next(network.parameters()).dtype))
     finally:
         for handle in handles:
             handle.remove()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from gapbench.datasets.spec import Split
     from gapbench.measures.langevin import Loss
 
-EXAMPLES = 64
-"""The posterior is that of the first of the training examples, whose order is random."""
+EXAMPLES, IMAGES = 64, 32
+"""The posterior is that of the first of the training examples, whose order is random; images cost more."""
 
 CHAINS, BURN_IN, STEPS = 2, 20, 50
 
@@ -31,13 +31,13 @@ def local_learning_coefficient(
     """Local learning coefficient λ̂ of the trained weights.
 
     Formula: nβ (E L_n(w) − L_n(w*)), β = 1/ln n, w drawn from the density proportional to
-    exp(−nβ L_n(w) − γ/2 ‖w − w*‖²), γ = ``localisation``, on the first n = 64 training examples (all, if there are
-    fewer), over all parameters; see `learning_coefficient`. In float32, whose rounding is far below the sampling error.
+    exp(−nβ L_n(w) − γ/2 ‖w − w*‖²), γ = ``localisation``, on the first n = 64 training examples (32 if they are
+    images; all, if there are fewer), over all parameters; see `learning_coefficient`. In float32, whose rounding is far below the sampling error.
     With γ = 100, which the authors use, only directions of curvature above γ/(nβ) count in full.
-    Sign: it stands for half the number of parameters in the free energy, and in the gap of Bayesian learning, λ/n; so
-    larger predicts a larger gap. Raises: Undefined for fewer than two examples.
+    Sign: it stands for half the number of parameters in the free energy, and the gap of Bayesian learning is of the
+    order λ/n, so larger predicts a larger gap. Raises: Undefined for fewer than two examples.
     """
-    few = Adversary.of(folded_float32, train).on_first(EXAMPLES)
+    few = Adversary.of(folded_float32, train).on_first(IMAGES if train.inputs.ndim == 4 else EXAMPLES)
 
     def loss(point: Tensor) -> tuple[float, Tensor]:
         return value_and_gradient(few.terms, point.to(few.weights.dtype))
