@@ -32,8 +32,8 @@ def local_learning_coefficient(
 
     Formula: nβ (E L_n(w) − L_n(w*)), β = 1/ln n, w drawn from the density proportional to
     exp(−nβ L_n(w) − γ/2 ‖w − w*‖²), γ = ``localisation``, on the first n = 64 training examples (32 if they are
-    images; all, if there are fewer), over all parameters; see `learning_coefficient`. In float32, whose rounding is far below the sampling error.
-    With γ = 100, which the authors use, only directions of curvature above γ/(nβ) count in full.
+    images; all, if there are fewer), over all parameters; see `learning_coefficient`. In float32, whose rounding is far
+    below the sampling error. With γ = 100, as in public code, only directions of curvature above γ/(nβ) count in full.
     Sign: it stands for half the number of parameters in the free energy, and the gap of Bayesian learning is of the
     order λ/n, so larger predicts a larger gap. Raises: Undefined for fewer than two examples.
     """
