@@ -11,11 +11,15 @@ from gapbench.measures import (
     controls,
     curvature,
     features,
+    flatness,
+    gauss_newton,
     group_norms,
+    hessian_spectrum,
     information,
     input_jacobians,
     interpolations,
     kernel,
+    learning_coefficient,
     margins,
     mixtures,
     norms,
@@ -33,6 +37,7 @@ from gapbench.measures import (
     stability,
     tangent,
     weight_statistics,
+    worst_case_radius,
 )
 from gapbench.measures.registry import (
     Estimate,
@@ -78,6 +83,11 @@ _PARTS = (
     (group_norms, "norms"),
     (size_independent, "norms"),
     (spectral_bounds, "spectral"),
+    (worst_case_radius, "sharpness"),
+    (flatness, "sharpness"),
+    (gauss_newton, "sharpness"),
+    (hessian_spectrum, "sharpness"),
+    (learning_coefficient, "sharpness"),
     (compression, "information"),
 )
 """Further files of a family that has a file of its own name."""

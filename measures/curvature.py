@@ -198,7 +198,12 @@ def largest_of(basis: Lanczos, count: int, *, tolerance: float = RESIDUAL_TOLERA
 
 @quantity(cost="gradient")
 def trace(
-    evaluated: nn.Module, logits: Tensor, evaluated_parameters: Tensor, train: Split, rng: torch.Generator
+    evaluated: nn.Module,
+    logits: Tensor,
+    evaluated_parameters: Tensor,
+    gauss_newton_trace: float,
+    train: Split,
+    rng: torch.Generator,
 ) -> Estimate:
     """The trace of the Hessian of the mean training loss; exact for piecewise linear networks.
 
@@ -208,38 +213,39 @@ def trace(
     Hutchinson's method, the standard error is that of tr R, and ``converged`` is False where it is still above 5 % of
     the trace after `MOST_PROBES` probes.
     """
-    gauss_newton = gauss_newton_trace(evaluated, train)
     if is_piecewise_linear(evaluated, train.inputs[:1].to(logits.dtype)):
-        return Estimate(gauss_newton, 0.0)
+        return Estimate(gauss_newton_trace, 0.0)
     size = len(evaluated_parameters)
     product = hessian_product(_residual_terms(evaluated, logits, train), evaluated_parameters)
     if size <= MOST_EXACT_PARAMETERS:
-        return Estimate(gauss_newton + exact_trace(product, size), 0.0)
-    return hutchinson_trace(product, size, rng, known=gauss_newton)
+        return Estimate(gauss_newton_trace + exact_trace(product, size), 0.0)
+    return hutchinson_trace(product, size, rng, known=gauss_newton_trace)
 
 
-def gauss_newton_trace(network: nn.Module, train: Split) -> float:
+@quantity(cost="gradient")
+def gauss_newton_trace(evaluated: nn.Module, train: Split) -> float:
     """tr (1/m) Σ_i J_iᵀ (diag p_i − p_i p_iᵀ) J_i over all parameters.
 
     Formula: diag p − ppᵀ = SSᵀ with the columns s_c = √p_c (e_c − p), so the trace is (1/m) Σ_i Σ_c ‖J_iᵀ s_c‖²: one
     backward sweep a class and, in each linear or convolutional layer, only the norms of per-example gradients; other
     parameters by their Jacobian. No probes, no sampling error.
     """
-    sample = train.inputs.to(next(network.parameters()).dtype)
-    layers = single_use_layers(network, sample[:1])
+    sample = train.inputs.to(next(evaluated.parameters()).dtype)
+    layers = single_use_layers(evaluated, sample[:1])
     total = 0.0
     for inputs in torch.split(sample, EXAMPLES_AT_ONCE):
-        for sweep in layer_sweeps(network, layers, inputs, _square_root_columns):
+        for sweep in layer_sweeps(evaluated, layers, inputs, square_root_columns):
             total += float(squared_gradient_norms(sweep).sum())
-    for part, found in other_jacobians(network, layers, sample):
+    for part, found in other_jacobians(evaluated, layers, sample):
         with torch.no_grad():
-            columns = _square_root_columns(network(sample[part]))
+            columns = square_root_columns(evaluated(sample[part]))
         for features in found.values():
             total += float(torch.einsum("sic,icp->sip", columns, features).square().sum())
     return total / len(train)
 
 
-def _square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes n classes"]:
+def square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes n classes"]:
+    """The columns s_c = √p_c (e_c − p) of the roots S_i of diag p_i − p_i p_iᵀ, one row of the result for each c."""
     p = softmax(logits, dim=1)
     units = torch.eye(p.shape[1], dtype=p.dtype)
     return p.sqrt().T[:, :, None] * (units[:, None, :] - p)

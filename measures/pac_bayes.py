@@ -26,7 +26,7 @@ def pacbayes_init(
     Formula: ‖w − w0‖²/(4σ²) + ln(m/σ) + 10, all parameters, σ of `sigma`.
     Sign: it is the complexity term of a PAC-Bayes bound with a prior at w0, so larger predicts a larger gap.
     """
-    return _gaussian(sigma, evaluated_parameters - evaluated_initial_parameters, len(train))
+    return gaussian_complexity(sigma, evaluated_parameters - evaluated_initial_parameters, len(train))
 
 
 per_sample(pacbayes_init)
@@ -39,7 +39,7 @@ def pacbayes_orig(sigma: PerturbationScale, evaluated_parameters: Tensor, train:
     Formula: ‖w‖²/(4σ²) + ln(m/σ) + 10, all parameters, σ of `sigma`.
     Sign: it is the complexity term of a PAC-Bayes bound with a prior at zero, so larger predicts a larger gap.
     """
-    return _gaussian(sigma, evaluated_parameters, len(train))
+    return gaussian_complexity(sigma, evaluated_parameters, len(train))
 
 
 per_sample(pacbayes_orig)
@@ -108,7 +108,8 @@ def propagated(scale: PerturbationScale, formula: Callable[[Tensor], Tensor]) ->
     return Estimate(float(result.detach()), abs(slope) * scale.standard_error, scale.converged)
 
 
-def _gaussian(scale: PerturbationScale, displacement: Tensor, examples: int) -> Estimate:
+def gaussian_complexity(scale: PerturbationScale, displacement: Tensor, examples: int) -> Estimate:
+    """‖displacement‖²/(4σ²) + ln(m/σ) + 10 with its standard error."""
     square = displacement.square().sum()
     return propagated(scale, lambda s: square / (4 * s**2) + math.log(examples) - s.log() + 10)
 

@@ -120,7 +120,7 @@ def dense_hessian(net: nn.Module, train: Split) -> torch.Tensor:
 def traced(net: nn.Module, train: Split, seed: int = 0):  # type: ignore[no-untyped-def]
     with torch.no_grad():
         logits = net(train.inputs.double())
-    return trace(net, logits, flat(net), train, generator(seed, "trace"))
+    return trace(net, logits, flat(net), gauss_newton_trace(net, train), train, generator(seed, "trace"))
 
 
 CASES = [
