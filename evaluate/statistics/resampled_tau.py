@@ -65,9 +65,7 @@ def kendall_tau(measures: Floats, gap: Floats) -> tuple[Floats, Floats]:
     for column in np.flatnonzero(untied * untied_gap > 0):
         taus[column] = kendalltau(measures[:, column], gap, method="asymptotic").statistic
     concordance = np.where(np.isnan(taus), 0.0, np.round(taus * np.sqrt(untied * untied_gap)))
-    return ratio(concordance, np.full(count, runs * (runs - 1) / 2)), ratio(
-        concordance, np.sqrt(untied * untied_gap)
-    )
+    return ratio(concordance, np.full(count, runs * (runs - 1) / 2)), ratio(concordance, np.sqrt(untied * untied_gap))
 
 
 def _distinct_pairs(values: Floats) -> float:

@@ -11,13 +11,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gapbench.api import leaderboard, plan, read, report, run
+    from gapbench.api import leaderboard, plan, read, report, run, score
     from gapbench.measures.registry import Estimate, Undefined, measure, quantity, variants
 
 __version__ = version("gapbench")
 
 _HOMES = {
-    **dict.fromkeys(("leaderboard", "plan", "read", "report", "run"), "gapbench.api"),
+    **dict.fromkeys(("leaderboard", "plan", "read", "report", "run", "score"), "gapbench.api"),
     **dict.fromkeys(("Estimate", "Undefined", "measure", "quantity", "variants"), "gapbench.measures.registry"),
 }
 
@@ -32,6 +32,7 @@ __all__ = [
     "read",
     "report",
     "run",
+    "score",
     "variants",
 ]
 

@@ -152,6 +152,39 @@ def leaderboard(
     return remembered(locate(zoo), chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
 
 
+def score(
+    table: str | Path | pandas.DataFrame,
+    target: str,
+    *,
+    axes: Sequence[str] = (),
+    seed: str | None = None,
+    measures: Sequence[str] = (),
+    group: str | None = None,
+    drop_nonfinite: bool = False,
+) -> pandas.DataFrame:
+    """Score the measures of any table of models: a CSV or Parquet file, or a DataFrame.
+
+    ``target``: the column to predict; ``measures``: columns, by default every numeric one that has no other part;
+    ``group``: a column by whose values the table is divided; ``axes`` and ``seed``: the columns that say which models
+    share a configuration. Returns: one row a group and measure; columns: `gapbench.evaluate.rescore.rescore`.
+    Raises: InputError where a column does not exist or is not numeric, or a value is infinite and not dropped.
+    """
+    from gapbench.evaluate.external import read_external
+    from gapbench.evaluate.rescore import rescore
+
+    return rescore(
+        read_external(
+            table,
+            target=target,
+            axes=axes,
+            seed=seed,
+            measures=measures,
+            group=group,
+            drop_nonfinite=drop_nonfinite,
+        )
+    )
+
+
 def report(
     zoo: str | Path = "quick",
     *,

@@ -6,12 +6,15 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from gapbench import completion
 from gapbench.datasets.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -86,6 +89,7 @@ def main() -> None:
     gapbench run quick                    train the demonstration zoo and read every measure
     gapbench leaderboard                  score the measures against the true gap
     gapbench report                       write the offline HTML report
+    gapbench score models.csv --target gap  score any table of models and measures
     gapbench measures 'path_*'            list measures
     gapbench check mine.py                test a measure of your own against the contract
     gapbench run quick --measures mine.py read it on every stored network
@@ -209,26 +213,87 @@ def leaderboard(
     gapbench leaderboard --target loss_gap --only 'pacbayes*'
     gapbench leaderboard --format csv --out leaderboard.csv
     """
-    from rich.console import Console
-
     from gapbench import api
     from gapbench.reports import text
 
     frame = api.leaderboard(zoo, only=only, target=target, resamples=resamples, permutations=resamples, seed=seed)
-    if form == "text" and out is None:
-        console = Console()
-        # A pipe or a log has no width of its own; 80 columns, rich's guess, would cut the table.
-        (console if console.is_terminal else Console(width=100)).print(text.terminal(frame, top))
+    if form == "text":
+        _show(text.terminal(frame, top), out)
         return
     shown = frame if top is None else frame.head(top)
-    if form == "text":
-        console = Console(width=100, file=io.StringIO())
-        with console.capture() as capture:
-            console.print(text.terminal(frame, top))
-        content = capture.get()
-    else:
-        content = text.markdown(shown) if form == "markdown" else text.csv(shown)
-    _deliver(content, out)
+    _deliver(text.markdown(shown) if form == "markdown" else text.csv(shown), out)
+
+
+TABLE = _options(
+    click.option("--target", metavar="COLUMN", help="What the measures are to predict."),
+    click.option("--axes", metavar="A,B", help="Columns of hyper-parameters; rows equal in all are one configuration."),
+    click.option("--seed", metavar="COLUMN", help="The column of the seed, where axes are named."),
+    click.option("--measures", metavar="A,B", help="Columns to score  [default: every numeric one without a part]"),
+    click.option("--group", metavar="COLUMN", help="Score each of its values by itself."),
+    click.option("--drop-nonfinite", is_flag=True, help="Take infinite values for missing instead of refusing them."),
+)
+
+
+@main.command()
+@click.argument("table", type=FILE)
+@TABLE
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "markdown", "latex"]),
+    default="table",
+    show_default=True,
+)
+@click.option("--out", type=FILE, metavar="FILE", help="Write to a file instead of the terminal.")
+def score(
+    table: Path,
+    target: str | None,
+    axes: str | None,
+    seed: str | None,
+    measures: str | None,
+    group: str | None,
+    drop_nonfinite: bool,
+    form: str,
+    out: Path | None,
+) -> None:
+    """Score the measures of a TABLE from elsewhere (CSV, TSV or Parquet, a row a model) against its target column.
+
+    For each group and measure: n (models that have both), Kendall's tau_b and tau_a, Spearman's rho, and the line
+    target = a + b measure with R² and rmse = sqrt(SSR/n); with --axes also granulated tau, conditional information and
+    the PGDL score. Intervals are of 95 % over configurations. A missing value takes the model out of the measure's n.
+    True and false columns are scored where they are named. A column name with a comma stands in double quotes.
+
+    \b
+    gapbench score models.csv --target test_error --group family
+    gapbench score zoo.parquet --target gap --axes width,depth --seed seed --measures path_norm,l2 --format json
+    """
+    from gapbench import api
+    from gapbench.evaluate.external import named
+    from gapbench.reports import rescored
+
+    if target is None:
+        raise InputError(f"{table}: name the column to predict with --target")
+    frame = api.score(
+        table,
+        target,
+        axes=named(axes),
+        seed=seed,
+        measures=named(measures),
+        group=group,
+        drop_nonfinite=drop_nonfinite,
+    )
+    for note in frame.attrs["notes"]:
+        click.echo(f"note: {note}", err=True)
+    if form == "table":
+        _show(rescored.terminal(frame), out)
+        return
+    made = {
+        "csv": rescored.as_csv,
+        "json": rescored.as_json,
+        "markdown": rescored.as_markdown,
+        "latex": rescored.as_latex,
+    }
+    _deliver(made[form](frame), out)
 
 
 @main.command()
@@ -329,6 +394,20 @@ def complete(shell: str) -> None:
     gapbench completion bash >> ~/.bashrc
     """
     click.echo(completion.instructions(shell))
+
+
+def _show(renderable: RenderableType, out: Path | None) -> None:
+    from rich.console import Console
+
+    if out is None:
+        console = Console()
+        # A pipe or a log has no width of its own; 80 columns, rich's guess, would cut the table.
+        (console if console.is_terminal else Console(width=100)).print(renderable)
+        return
+    console = Console(width=100, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(renderable)
+    _deliver(capture.get(), out)
 
 
 def _deliver(content: str, out: Path | None) -> None:
