@@ -18,6 +18,10 @@ MISSING = ("", "-", "–", "—", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN
 """How a missing value is written in a CSV file."""
 
 
+KINDS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+"""The endings of files that are tables."""
+
+
 @dataclass(frozen=True)
 class External:
     """A table from elsewhere, checked: ``target`` (rows,) and ``measures`` by name, floats with NaN where missing.
@@ -93,6 +97,11 @@ def read_external(
     )
 
 
+def is_table(table: object) -> bool:
+    """Whether this is a frame, or the path of a table's file."""
+    return isinstance(table, pd.DataFrame) or (isinstance(table, (str, Path)) and _kind(Path(table)) in KINDS)
+
+
 def named(text: str | None) -> list[str]:
     """The names in "a,b,c"; a name with a comma stands in double quotes."""
     return [name for name in next(csv.reader([text or ""], skipinitialspace=True), []) if name]
@@ -111,17 +120,21 @@ def column_of(frame: pd.DataFrame, name: str) -> str:
     raise unknown("column", name, map(str, frame.columns))
 
 
+def _kind(path: Path) -> str:
+    return "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).lower()
+
+
 def _read(path: Path, labels: Iterable[str | None]) -> pd.DataFrame:
-    kind = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).lower()
+    kind = _kind(path)
+    if kind not in KINDS:
+        raise InputError(f"{path}: a table is a .csv, .tsv or .parquet file")
     try:
         if kind == ".parquet":
             frame = pd.read_parquet(path)
             return frame if frame.index.names == [None] else frame.reset_index()
-        if kind not in (".csv", ".csv.gz", ".tsv", ".tsv.gz"):
-            raise InputError(f"{path}: a table is a .csv, .tsv or .parquet file")
         return _read_csv(path, "\t" if kind.startswith(".tsv") else ",", {name.strip() for name in labels if name})
     except (ValueError, OSError) as error:
-        if isinstance(error, (InputError, FileNotFoundError, IsADirectoryError, PermissionError)):
+        if isinstance(error, (FileNotFoundError, IsADirectoryError, PermissionError)):
             raise
         raise InputError(f"{path} cannot be read as a table: {error}") from error
 

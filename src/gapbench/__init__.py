@@ -11,13 +11,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gapbench.api import leaderboard, plan, read, report, run, score
+    from gapbench.api import compare, leaderboard, plan, read, report, run, score
     from gapbench.measures.registry import Estimate, Undefined, measure, quantity, variants
 
 __version__ = version("gapbench")
 
 _HOMES = {
-    **dict.fromkeys(("leaderboard", "plan", "read", "report", "run", "score"), "gapbench.api"),
+    **dict.fromkeys(("compare", "leaderboard", "plan", "read", "report", "run", "score"), "gapbench.api"),
     **dict.fromkeys(("Estimate", "Undefined", "measure", "quantity", "variants"), "gapbench.measures.registry"),
 }
 
@@ -25,6 +25,7 @@ __all__ = [
     "Estimate",
     "Undefined",
     "__version__",
+    "compare",
     "leaderboard",
     "measure",
     "plan",
