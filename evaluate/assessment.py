@@ -12,6 +12,7 @@ from gapbench.datasets.errors import unknown
 from gapbench.evaluate.statistics.adjusted import mixed_model, partial_correlation
 from gapbench.evaluate.statistics.affine_oracle import affine_oracle
 from gapbench.evaluate.statistics.bounds import bound_report
+from gapbench.evaluate.statistics.ceiling import between_seeds
 from gapbench.evaluate.statistics.completeness import completeness
 from gapbench.evaluate.statistics.conditional_information import conditional_mutual_information, pgdl_score
 from gapbench.evaluate.statistics.design import Design
@@ -50,7 +51,8 @@ def assessment(
     bound_ratio. NaN where undefined.
 
     ``attrs``: completeness (a sentence), complete, balanced, values (of each axis: how many runs), smallest_detectable
-    (the within-noise tau found with 80 % power), target, permutations, seed.
+    (the within-noise tau found with 80 % power), between_seeds (the within-noise tau between two seeds of the same
+    configurations), target, permutations, seed.
     """
     if target not in table.runs.columns:
         raise unknown("target", target, [str(name) for name in table.runs.columns if str(name).endswith("gap")])
@@ -109,6 +111,7 @@ def assessment(
         "complete": whole.complete,
         "balanced": whole.balanced,
         "values": {name: list(counts) for name, counts in whole.values.items()},
+        "between_seeds": between_seeds(gap, design).point,
         "smallest_detectable": _detectable(gap, design, np.random.default_rng([seed, 7])),
     }
     return frame
