@@ -191,6 +191,79 @@ def leaderboard(
     return remembered(locate(zoo), chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
 
 
+def score(
+    table: str | Path | pandas.DataFrame,
+    target: str,
+    *,
+    axes: Sequence[str] = (),
+    seed: str | None = None,
+    measures: Sequence[str] = (),
+    group: str | None = None,
+    drop_nonfinite: bool = False,
+) -> pandas.DataFrame:
+    """Score the measures of any table of models: a CSV or Parquet file, or a DataFrame.
+
+    ``target``: the column to predict; ``measures``: columns, by default every numeric one that has no other part;
+    ``group``: a column by whose values the table is divided; ``axes`` and ``seed``: the columns that say which models
+    share a configuration. Returns: one row a group and measure; columns: `gapbench.evaluate.rescore.rescore`.
+    Raises: InputError where a column does not exist or is not numeric, or a value is infinite and not dropped.
+    """
+    from gapbench.evaluate.external import read_external
+    from gapbench.evaluate.rescore import rescore
+
+    return rescore(
+        read_external(
+            table,
+            target=target,
+            axes=axes,
+            seed=seed,
+            measures=measures,
+            group=group,
+            drop_nonfinite=drop_nonfinite,
+        )
+    )
+
+
+def compare(
+    first: str | Path | pandas.DataFrame,
+    second: str | Path | pandas.DataFrame,
+    *,
+    target: str | None = None,
+    only: Sequence[str] = (),
+    axes: Sequence[str] = (),
+    seed: str | None = None,
+    measures: Sequence[str] = (),
+    group: str | None = None,
+    drop_nonfinite: bool = False,
+) -> pandas.DataFrame:
+    """What moved between two stored zoos, or two tables (files or DataFrames), and whether beyond its uncertainty.
+
+    ``target``: by default the error gap of zoos; needed for tables. ``only``: measures of zoos; the other arguments are
+    those of `score`, for tables. Columns: `gapbench.evaluate.comparison.compare`.
+    Raises: InputError where one is a zoo and the other a table, or as `table` and `score`.
+    """
+    from gapbench.evaluate.comparison import compare as made
+    from gapbench.evaluate.comparison import scored_table, scored_zoo
+    from gapbench.evaluate.external import is_table, read_external
+
+    if is_table(first) != is_table(second):
+        raise InputError(f"{first} and {second} cannot be compared: one is a table, the other a zoo")
+    if not is_table(first):
+        assert isinstance(first, (str, Path))
+        assert isinstance(second, (str, Path))
+        zoos = [table(zoo, only=only) for zoo in (first, second)]
+        return made(*(scored_zoo(zoo, target or "error_gap") for zoo in zoos))
+    if target is None:
+        raise InputError("name the column to predict as the target")
+    one, other = (
+        read_external(
+            one, target=target, axes=axes, seed=seed, measures=measures, group=group, drop_nonfinite=drop_nonfinite
+        )
+        for one in (first, second)
+    )
+    return made(scored_table(one, other), scored_table(other, one))
+
+
 def report(
     zoo: str | Path = "quick",
     *,
