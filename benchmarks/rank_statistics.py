@@ -1,6 +1,6 @@
 """How fast the statistics are, against scipy where it has the same; run by hand, one thread unless said.
 
-    OMP_NUM_THREADS=1 python benchmarks/statistics.py [--models 1000 10000] [--only NAME ...]
+    OMP_NUM_THREADS=1 python benchmarks/rank_statistics.py [--models 1000 10000] [--only NAME ...]
 
 points: tau_a and tau_b of 120 measures. resamples: paired bootstraps of tau_b, a few of both kinds alternated, per
 measure and resample, with the agreement of the two. information: conditional information of 60 measures, seven axes.
