@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -22,12 +22,29 @@ EXAMPLES_A_DRAW = 128
 """Where examples must share a draw of weight noise (up to signs), this many do."""
 
 
+@runtime_checkable
+class Law(Protocol):
+    """A law of independent Gaussian noise on every parameter."""
+
+    @property
+    def common_variance(self) -> float | None:
+        """The variance, where it is the same for every parameter."""
+
+    def variance(self, parameter: Tensor) -> Tensor:
+        """The variance of the noise on each entry of a parameter."""
+
+
 @dataclass(frozen=True)
 class Noise:
     """Independent Gaussian noise on every parameter w_i, of variance ``absolute``² + ``relative``² w_i²."""
 
     absolute: float
     relative: float = 0.0
+
+    @property
+    def common_variance(self) -> float | None:
+        """The variance, where it is the same for every parameter."""
+        return self.absolute**2 if self.relative == 0 else None
 
     def variance(self, parameter: Tensor) -> Tensor:
         """The variance of the noise on each entry of a parameter."""
@@ -56,19 +73,27 @@ class NoisyNetwork:
         """How many examples, in order, share noise."""
 
     def logits(
-        self, inputs: Float[Tensor, " n *shape"], noise: Noise, generator: torch.Generator, *, sign: float = 1.0
+        self, inputs: Float[Tensor, " n *shape"], noise: Law, generator: torch.Generator, *, sign: float = 1.0
     ) -> Float[Tensor, "n classes"]:
         """The logits of the examples under ``sign`` times noise drawn from the generator.
 
         The same generator state gives the same standard normals, so a sign of -1 gives the antithetic draw.
         """
-        batches = torch.split(inputs, EXAMPLES_AT_ONCE if self.examples_a_draw == 1 else self.examples_a_draw)
         with torch.no_grad():
-            return torch.cat([self._batch(batch, _Draws(noise, generator, sign)) for batch in batches])
+            return self.differentiable_logits(inputs, noise, generator, sign=sign)
+
+    def differentiable_logits(
+        self, inputs: Float[Tensor, " n *shape"], noise: Law, generator: torch.Generator, *, sign: float = 1.0
+    ) -> Float[Tensor, "n classes"]:
+        """As `logits`, with a graph to the network's parameters and to the variances of the noise."""
+        batches = torch.split(inputs, EXAMPLES_AT_ONCE if self.examples_a_draw == 1 else self.examples_a_draw)
+        return torch.cat([self._batch(batch, _Draws(noise, generator, sign)) for batch in batches])
 
     def _batch(self, inputs: Tensor, draws: _Draws) -> Tensor:
         def perturb_linear(layer: nn.Linear, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            deviation = _output_variance(layer, given[0], draws.noise).sqrt_()
+            # The slope of the root is infinite at 0, where a gradient would be 0 times that.
+            variance = _output_variance(layer, given[0], draws.noise)
+            deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
             return torch.addcmul(output, deviation, draws.normals(output), value=draws.sign)
 
         def perturb_convolution(layer: nn.Conv2d, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -91,7 +116,7 @@ class NoisyNetwork:
 class _Draws:
     """A stream of noise of one size and sign."""
 
-    noise: Noise
+    noise: Law
     generator: torch.Generator
     sign: float
 
@@ -104,10 +129,11 @@ class _Draws:
         return self.normals(parameter) * self.noise.variance(parameter).sqrt() * self.sign
 
 
-def _output_variance(layer: nn.Linear, inputs: Tensor, noise: Noise) -> Tensor:
+def _output_variance(layer: nn.Linear, inputs: Tensor, noise: Law) -> Tensor:
     """The variance of each output under noise on weights and biases, (n, out), or (n, 1) where all units share it."""
-    if noise.relative == 0:
-        return (inputs.square().sum(dim=1, keepdim=True) + float(layer.bias is not None)) * noise.absolute**2
+    common = noise.common_variance
+    if common is not None:
+        return (inputs.square().sum(dim=1, keepdim=True) + float(layer.bias is not None)) * common
     bias = None if layer.bias is None else noise.variance(layer.bias)
     return linear(inputs.square(), noise.variance(layer.weight), bias)
 
@@ -122,7 +148,8 @@ def _flipped_convolution(layer: nn.Conv2d, inputs: Tensor, draws: _Draws) -> Ten
     change = conv2d(inputs * signs_in, kernel, None, layer.stride, layer.padding, layer.dilation) * signs_out
     if layer.bias is None:
         return change
-    return change + draws.of(layer.bias.expand(examples, -1))[:, :, None, None]
+    biases = draws.normals(layer.bias.expand(examples, -1)) * draws.noise.variance(layer.bias).sqrt() * draws.sign
+    return change + biases[:, :, None, None]
 
 
 def _signs(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
