@@ -89,10 +89,10 @@ def pacbayes_mag_flatness(sigma_magnitude: PerturbationScale) -> Estimate:
     return propagated(sigma_magnitude, lambda s: s**-2)
 
 
-BATCH_SIZE, SHARED_BATCH_SIZE = 256, 32
+BATCH_SIZE, SHARED_BATCH_SIZE = 256, 16
 """Examples a step of a descent, and where examples share draws of the weights, as they do in convolutions."""
 
-NOISY_EVALUATIONS = 4096
+NOISY_EVALUATIONS = 2048
 """The error of a stochastic classifier is estimated from at least this many pairs of an example and a draw."""
 
 
