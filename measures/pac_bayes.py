@@ -166,18 +166,19 @@ def dziugaite_roy_data_prior(
     sign=+1,
     bound=True,
     cost="iterative",
-    invariances=("unit_permutation", "example_permutation"),
+    invariances=("unit_permutation",),
 )
 def compression_bound(
     folded_float32: nn.Module, folded_initial: nn.Module, train: Split, *, delta: float = 0.05
 ) -> float:
     """The bound on the test error of the network after pruning, quantising and coding what training did to its weights.
 
-    Formula: kl⁻¹(train error of the compressed network, (bits·ln 2 + ln(1/δ))/m), the smallest over a grid of
-    sparsities and numbers of values; `compression` has the code, which counts positions, values and their order.
-    The paper codes the weights, adds noise to them, and prunes while it trains; here the displacements from the
-    initial weights are coded, which the decoder may know, and nothing is trained again; the classifier is
-    deterministic, so the bound is Occam's, with Chernoff's inequality, rather than PAC-Bayes (as recalled).
+    Formula: kl⁻¹(train error of the compressed network, (bits·ln 2 + ln(1/δ))/m), the best of a grid of sparsities and
+    numbers of values (sought on the first 128 examples); `compression` has the code, which counts positions, values
+    and their order. The paper codes the weights, adds noise to them, and prunes while it trains; here the
+    displacements from the initial weights are coded, which the decoder may know, and nothing is trained again; the
+    classifier is deterministic, so the bound is Occam's, with Chernoff's inequality, rather than PAC-Bayes (as
+    recalled).
     It bounds the error of the compressed network, under the law of the training labels, with probability 1 − δ; of the
     trained network itself it bounds nothing. Raises: Undefined where a batch norm cannot be folded.
     Sign: it is the bound itself.
