@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from numpy.polynomial.hermite_e import hermegauss
@@ -30,12 +30,29 @@ EXAMPLES_A_DRAW = 128
 QUADRATURE_NODES = 12
 
 
+@runtime_checkable
+class Law(Protocol):
+    """A law of independent Gaussian noise on every parameter."""
+
+    @property
+    def common_variance(self) -> float | None:
+        """The variance, where it is the same for every parameter."""
+
+    def variance(self, parameter: Tensor) -> Tensor:
+        """The variance of the noise on each entry of a parameter."""
+
+
 @dataclass(frozen=True)
 class Noise:
     """Independent Gaussian noise on every parameter w_i, of variance ``absolute``² + ``relative``² w_i²."""
 
     absolute: float
     relative: float = 0.0
+
+    @property
+    def common_variance(self) -> float | None:
+        """The variance, where it is the same for every parameter."""
+        return self.absolute**2 if self.relative == 0 else None
 
     def variance(self, parameter: Tensor) -> Tensor:
         """The variance of the noise on each entry of a parameter."""
@@ -68,20 +85,27 @@ class NoisyNetwork:
         self.output_layer = _output_layer(network, self.layers, example)
 
     def logits(
-        self, inputs: Float[Tensor, " n *shape"], noise: Noise, generator: torch.Generator, *, sign: float = 1.0
+        self, inputs: Float[Tensor, " n *shape"], noise: Law, generator: torch.Generator, *, sign: float = 1.0
     ) -> Float[Tensor, "n classes"]:
         """The logits of the examples under ``sign`` times noise drawn from the generator.
 
         The same generator state gives the same standard normals, so a sign of -1 gives the antithetic draw.
         """
         with torch.no_grad():
-            return torch.cat([self._batch(batch, _Draws(noise, generator, sign))[0] for batch in self._split(inputs)])
+            return self.differentiable_logits(inputs, noise, generator, sign=sign)
+
+    def differentiable_logits(
+        self, inputs: Float[Tensor, " n *shape"], noise: Law, generator: torch.Generator, *, sign: float = 1.0
+    ) -> Float[Tensor, "n classes"]:
+        """As `logits`, with a graph to the network's parameters and to the variances of the noise."""
+        draws = _Draws(noise, generator, sign)
+        return torch.cat([self._batch(batch, draws)[0] for batch in self._split(inputs)])
 
     def correct(
         self,
         inputs: Float[Tensor, " n *shape"],
         labels: Int[Tensor, " n"],
-        noise: Noise,
+        noise: Law,
         generator: torch.Generator,
     ) -> Float[Tensor, " n"]:
         """The probability that each example is classified correctly, given the noise before the output layer.
@@ -105,7 +129,9 @@ class NoisyNetwork:
             if not _is_on_vectors(layer, given[0]):
                 return output + _flipped(layer, given[0], draws)
             assert isinstance(layer, nn.Linear)
-            deviation = _output_variance(layer, given[0], draws.noise).sqrt_()
+            # The slope of the root is infinite at 0, where a gradient would be 0 times that.
+            variance = _output_variance(layer, given[0], draws.noise)
+            deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
             if spare and layer is self.output_layer:
                 spared.append(deviation)
                 return output
@@ -125,7 +151,7 @@ class NoisyNetwork:
 class _Draws:
     """A stream of noise of one size and sign."""
 
-    noise: Noise
+    noise: Law
     generator: torch.Generator
     sign: float
 
@@ -173,10 +199,11 @@ def _probability(logits: Tensor, deviations: Tensor | None, labels: Tensor) -> T
     return probability
 
 
-def _output_variance(layer: nn.Linear, inputs: Tensor, noise: Noise) -> Tensor:
+def _output_variance(layer: nn.Linear, inputs: Tensor, noise: Law) -> Tensor:
     """The variance of each output under noise on weights and biases, (n, out), or (n, 1) where all units share it."""
-    if noise.relative == 0:
-        return (inputs.square().sum(dim=1, keepdim=True) + float(layer.bias is not None)) * noise.absolute**2
+    common = noise.common_variance
+    if common is not None:
+        return (inputs.square().sum(dim=1, keepdim=True) + float(layer.bias is not None)) * common
     bias = None if layer.bias is None else noise.variance(layer.bias)
     return linear(inputs.square(), noise.variance(layer.weight), bias)
 
@@ -197,7 +224,10 @@ def _flipped(layer: Weighted, inputs: Tensor, draws: _Draws) -> Tensor:
     signs_out = _signs(out, inputs.dtype, draws.generator)
     on_flipped = linear(flipped, weight) if isinstance(layer, nn.Linear) else layer._conv_forward(flipped, weight, None)
     change: Tensor = on_flipped * signs_out
-    return change if layer.bias is None else change + draws.of(layer.bias.expand(examples, -1)).view(out)
+    if layer.bias is None:
+        return change
+    biases = draws.normals(layer.bias.expand(examples, -1)) * draws.noise.variance(layer.bias).sqrt() * draws.sign
+    return change + biases.view(out)
 
 
 def _signs(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:

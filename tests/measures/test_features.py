@@ -6,7 +6,7 @@ from torch import nn
 
 from gapbench.datasets.spec import Split
 from gapbench.measures import quantities
-from gapbench.measures.features import features
+from gapbench.measures.features import covariance_eigenvalues, features
 from gapbench.measures.registry import Undefined
 
 
@@ -27,3 +27,12 @@ def test_a_network_without_a_linear_last_layer_has_no_features() -> None:
     with pytest.raises(Undefined, match="not a linear layer"):
         features(nn.Sequential(nn.Conv2d(1, 2, 4), nn.Flatten()).double(), train)
     assert features(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).double(), train).shape == (3, 16)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (6, 40)])
+def test_the_eigenvalues_are_those_of_the_dense_covariance(shape: tuple[int, int]) -> None:
+    made = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 2
+    dense = torch.linalg.eigvalsh(torch.cov(made.T, correction=0)).flip(0)[: min(shape)].clamp_min(0)
+    torch.testing.assert_close(covariance_eigenvalues(made), dense, atol=1e-12, rtol=1e-9)
+    uncentred = torch.linalg.eigvalsh(made.T @ made / len(made)).flip(0)[: min(shape)]
+    assert not torch.allclose(covariance_eigenvalues(made), uncentred, rtol=0.05)
