@@ -55,9 +55,9 @@ RELATIVE_ERROR = 0.05
 
 
 @quantity(cost="forward")
-def loss_terms(evaluated: nn.Module, train: Split) -> Terms:
+def loss_terms(evaluated: nn.Module, curvature_sample: Split) -> Terms:
     """The mean training cross-entropy as a function of all parameters of the network, in nats, float64."""
-    return mean_loss_terms(evaluated, train)
+    return mean_loss_terms(evaluated, curvature_sample)
 
 
 def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool = False) -> Terms:
@@ -202,7 +202,7 @@ def trace(
     logits: Tensor,
     evaluated_parameters: Tensor,
     gauss_newton_trace: float,
-    train: Split,
+    curvature_sample: Split,
     rng: torch.Generator,
 ) -> Estimate:
     """The trace of the Hessian of the mean training loss; exact for piecewise linear networks.
@@ -213,24 +213,26 @@ def trace(
     Hutchinson's method, the standard error is that of tr R, and ``converged`` is False where it is still above 5 % of
     the trace after `MOST_PROBES` probes.
     """
-    if is_piecewise_linear(evaluated, train.inputs[:1].to(logits.dtype)):
+    if is_piecewise_linear(evaluated, curvature_sample.inputs[:1].to(logits.dtype)):
         return Estimate(gauss_newton_trace, 0.0)
     size = len(evaluated_parameters)
-    product = hessian_product(_residual_terms(evaluated, logits, train), evaluated_parameters)
+    product = hessian_product(
+        _residual_terms(evaluated, logits[: len(curvature_sample)], curvature_sample), evaluated_parameters
+    )
     if size <= MOST_EXACT_PARAMETERS:
         return Estimate(gauss_newton_trace + exact_trace(product, size), 0.0)
     return hutchinson_trace(product, size, rng, known=gauss_newton_trace)
 
 
 @quantity(cost="gradient")
-def gauss_newton_trace(evaluated: nn.Module, train: Split) -> float:
+def gauss_newton_trace(evaluated: nn.Module, curvature_sample: Split) -> float:
     """tr (1/m) Σ_i J_iᵀ (diag p_i − p_i p_iᵀ) J_i over all parameters.
 
     Formula: diag p − ppᵀ = SSᵀ with the columns s_c = √p_c (e_c − p), so the trace is (1/m) Σ_i Σ_c ‖J_iᵀ s_c‖²: one
     backward sweep a class and, in each linear or convolutional layer, only the norms of per-example gradients; other
     parameters by their Jacobian. No probes, no sampling error.
     """
-    sample = train.inputs.to(next(evaluated.parameters()).dtype)
+    sample = curvature_sample.inputs.to(next(evaluated.parameters()).dtype)
     layers = single_use_layers(evaluated, sample[:1])
     total = 0.0
     for inputs in torch.split(sample, EXAMPLES_AT_ONCE):
@@ -241,7 +243,7 @@ def gauss_newton_trace(evaluated: nn.Module, train: Split) -> float:
             columns = square_root_columns(evaluated(sample[part]))
         for features in found.values():
             total += float(torch.einsum("sic,icp->sip", columns, features).square().sum())
-    return total / len(train)
+    return total / len(curvature_sample)
 
 
 def square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes n classes"]:

@@ -56,28 +56,32 @@ def fisher_trace(gauss_newton_trace: float) -> float:
 
 
 @measure(source="kunstner2019, eq. 4", sign=+1, invariances=_EXACT, cost="gradient")
-def empirical_fisher_trace(evaluated: nn.Module, train: Split) -> float:
+def empirical_fisher_trace(evaluated: nn.Module, curvature_sample: Split) -> float:
     """Trace of the empirical Fisher matrix: the mean squared norm of the gradient of one example's loss.
 
     Formula: (1/m) Σ_i ‖∇ ℓ_i(w)‖², with the labels of the training sample, over all parameters, biases included.
     Sign: gradients that still differ between fitted examples are of a sharp minimum: larger predicts a larger gap.
     """
-    sample = train.inputs.to(next(evaluated.parameters()).dtype)
+    sample = curvature_sample.inputs.to(next(evaluated.parameters()).dtype)
     layers = single_use_layers(evaluated, sample[:1])
     total = 0.0
-    for inputs, labels in zip(torch.split(sample, EXAMPLES_AT_ONCE), torch.split(train.labels, EXAMPLES_AT_ONCE)):
+    for inputs, labels in zip(
+        torch.split(sample, EXAMPLES_AT_ONCE), torch.split(curvature_sample.labels, EXAMPLES_AT_ONCE)
+    ):
 
         def residuals(logits: Tensor, labels: Tensor = labels) -> Tensor:
-            return (softmax(logits, dim=1) - one_hot(labels, train.classes))[None]
+            return (softmax(logits, dim=1) - one_hot(labels, curvature_sample.classes))[None]
 
         for sweep in layer_sweeps(evaluated, layers, inputs, residuals):
             total += float(squared_gradient_norms(sweep).sum())
     for part, found in other_jacobians(evaluated, layers, sample):
         with torch.no_grad():
-            away = softmax(evaluated(sample[part]), dim=1) - one_hot(train.labels[part], train.classes)
+            away = softmax(evaluated(sample[part]), dim=1) - one_hot(
+                curvature_sample.labels[part], curvature_sample.classes
+            )
         for features in found.values():
             total += float(torch.einsum("ic,icp->ip", away, features).square().sum())
-    return total / len(train)
+    return total / len(curvature_sample)
 
 
 @measure(source="roy2007, effective rank", sign=+1, invariances=("unit_permutation",))

@@ -87,7 +87,7 @@ def training_speed_ema(history: History, *, decay: float = 0.9) -> float:
 
 
 @measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient")
-def gradient_noise_epoch_1(network: nn.Module, trajectory: Trajectory, train: Split) -> float:
+def gradient_noise_epoch_1(network: nn.Module, trajectory: Trajectory, curvature_sample: Split) -> float:
     """The variance of the per-example gradient at the end of the first epoch.
 
     Formula: tr Σ = (1/m) Σ_i ‖g_i‖² − ‖(1/m) Σ_i g_i‖², g_i the gradient of the cross-entropy of example i with respect
@@ -98,17 +98,17 @@ def gradient_noise_epoch_1(network: nn.Module, trajectory: Trajectory, train: Sp
     """
     if 1 not in trajectory.states:
         raise Undefined(f"the state after epoch 1 was not kept (kept: {sorted(trajectory.states)})")
-    return gradient_variance(in_state(network, trajectory.states[1], train), train)
+    return gradient_variance(in_state(network, trajectory.states[1], curvature_sample), curvature_sample)
 
 
 @measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient")
-def gradient_noise_final(evaluated: nn.Module, train: Split) -> float:
+def gradient_noise_final(evaluated: nn.Module, curvature_sample: Split) -> float:
     """The variance of the per-example gradient at the end of training.
 
     Formula: as `gradient_noise_epoch_1`. Raises: nothing.
     Sign: one step's leave-one-out gap is the learning rate times tr Σ/(m−1).
     """
-    return gradient_variance(evaluated, train)
+    return gradient_variance(evaluated, curvature_sample)
 
 
 @measure(source="unpublished", sign=+1, invariances=("unit_permutation", "example_permutation"))

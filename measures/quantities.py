@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.conv import _ConvNd
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.layers import Layer, fold_batch_norm, has_batch_norm, weight_layers, with_state
@@ -22,9 +23,18 @@ MARGIN_QUANTILE = 0.1
 
 EXAMPLES_AT_ONCE = 1000
 
+FEWEST_AT_ONCE, CACHED_NUMBERS = 25, 80_000
+
+CONVOLVED_EXAMPLES = 128
+"""Of convolutional networks, the curvature and sharpness of the loss are those of its mean over so many examples."""
+
 
 def batches(train: Split, size: int = EXAMPLES_AT_ONCE) -> Iterator[tuple[Tensor, Tensor]]:
-    """The training inputs, in float64, and labels, this many examples at a time."""
+    """The training inputs, in float64, and labels, this many examples at a time, fewer if they are large.
+
+    A convolutional network is twice as fast on few images, whose maps stay in the cache.
+    """
+    size = min(size, max(FEWEST_AT_ONCE, CACHED_NUMBERS // train.inputs[0].numel()))
     return zip(torch.split(train.inputs.double(), size), torch.split(train.labels, size), strict=True)
 
 
@@ -73,6 +83,18 @@ def evaluated_float32(evaluated: nn.Module) -> nn.Module:
 def folded_float32(folded: nn.Module) -> nn.Module:
     """`folded` in float32."""
     return copy.deepcopy(folded).float()
+
+
+@quantity
+def curvature_sample(evaluated: nn.Module, train: Split) -> Split:
+    """The training examples on which the loss is differentiated, or the weights are moved, again and again.
+
+    All of them, but the first `CONVOLVED_EXAMPLES` where the network convolves: a pass then costs a hundred times that
+    of a perceptron. The order of a sample is a random permutation; another order of a larger sample has other firsts.
+    """
+    if not any(isinstance(module, _ConvNd) for module in evaluated.modules()):
+        return train
+    return Split(train.inputs[:CONVOLVED_EXAMPLES], train.labels[:CONVOLVED_EXAMPLES], train.classes)
 
 
 def in_state(network: nn.Module, state: Mapping[str, Tensor], train: Split) -> nn.Module:

@@ -33,7 +33,7 @@ NOISY_EVALUATIONS = 2048
 
 @quantity(large=True, cost="gradient")
 def class_gradients(
-    evaluated: nn.Module, evaluated_parameters: Tensor, train: Split
+    evaluated: nn.Module, evaluated_parameters: Tensor, curvature_sample: Split
 ) -> Float[Tensor, "classes parameters"]:
     """The gradients of the mean centred logits, (1/m) Σ_i (f_c − mean_k f_k)(x_i), at all parameters, float64.
 
@@ -41,10 +41,10 @@ def class_gradients(
     that of few examples and says little of what lies around.
     """
     at = evaluated_parameters.detach().clone().requires_grad_()
-    gradients = torch.zeros(train.classes, len(at), dtype=at.dtype)
-    for inputs in torch.split(train.inputs.to(at.dtype), EXAMPLES_AT_ONCE):
+    gradients = torch.zeros(curvature_sample.classes, len(at), dtype=at.dtype)
+    for inputs in torch.split(curvature_sample.inputs.to(at.dtype), EXAMPLES_AT_ONCE):
         outputs = functional_logits(evaluated, at, inputs)
-        means = (outputs - outputs.mean(dim=1, keepdim=True)).sum(dim=0) / len(train)
+        means = (outputs - outputs.mean(dim=1, keepdim=True)).sum(dim=0) / len(curvature_sample)
         for row, mean in zip(gradients, means, strict=True):
             row += torch.autograd.grad(mean, at, retain_graph=True)[0]
     return gradients
@@ -52,14 +52,14 @@ def class_gradients(
 
 @measure(source="andriushchenko2023, average-case sharpness", sign=+1, cost="forward")
 def average_sharpness_l2(
-    evaluated: nn.Module, logits: Tensor, train: Split, rng: torch.Generator, *, rho: float = 0.05
+    evaluated: nn.Module, logits: Tensor, curvature_sample: Split, rng: torch.Generator, *, rho: float = 0.05
 ) -> Estimate:
     """Mean rise of the training loss under Gaussian noise on the weights, in nats.
 
-    Formula: E L(w + u) − L(w), u ~ N(0, ρ² I), over the full training set.
+    Formula: E L(w + u) − L(w), u ~ N(0, ρ² I), over `curvature_sample`.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return average_rise_of_network(evaluated, logits, train, Noise(rho), rng)
+    return average_rise_of_network(evaluated, logits[: len(curvature_sample)], curvature_sample, Noise(rho), rng)
 
 
 @measure(
@@ -68,7 +68,7 @@ def average_sharpness_l2(
 def average_adaptive_sharpness_l2(
     evaluated: nn.Module,
     logits: Tensor,
-    train: Split,
+    curvature_sample: Split,
     rng: torch.Generator,
     *,
     rho: float = 0.2,
@@ -80,7 +80,14 @@ def average_adaptive_sharpness_l2(
     their norm. Unchanged, draw by draw, when a ReLU unit's incoming weights are scaled up and its outgoing ones down.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return average_rise_of_network(evaluated, logits, train, Noise(0.0, rho), rng, normalise_logits=normalise_logits)
+    return average_rise_of_network(
+        evaluated,
+        logits[: len(curvature_sample)],
+        curvature_sample,
+        Noise(0.0, rho),
+        rng,
+        normalise_logits=normalise_logits,
+    )
 
 
 _EXACT = ("unit_permutation", "example_permutation")
@@ -92,7 +99,7 @@ def worst_sharpness_l2(
 ) -> Estimate:
     """Largest rise of the training loss in a Euclidean ball around the weights, in nats.
 
-    Formula: max L(w + u) − L(w), ‖u‖_2 ≤ ρ, over the full training set at once; sought by `worst_rise`, whose
+    Formula: max L(w + u) − L(w), ‖u‖_2 ≤ ρ, over all of `curvature_sample` at once; sought by `worst_rise`, whose
     value is a lower estimate of the maximum. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
@@ -107,7 +114,7 @@ def worst_sharpness_linf(
 ) -> Estimate:
     """Largest rise of the training loss in a box around the weights, in nats.
 
-    Formula: max L(w + u) − L(w), |u_i| ≤ ρ, over the full training set at once; sought by `worst_rise`, whose
+    Formula: max L(w + u) − L(w), |u_i| ≤ ρ, over all of `curvature_sample` at once; sought by `worst_rise`, whose
     value is a lower estimate of the maximum. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
@@ -125,7 +132,7 @@ def worst_sharpness_linf(
 def worst_adaptive_sharpness_l2(
     evaluated: nn.Module,
     evaluated_parameters: Tensor,
-    train: Split,
+    curvature_sample: Split,
     class_gradients: Tensor,
     *,
     rho: float = 0.5,
@@ -137,7 +144,7 @@ def worst_adaptive_sharpness_l2(
     the maximum; ``normalise_logits`` as in the average case. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    terms = mean_loss_terms(evaluated, train, normalise_logits=normalise_logits)
+    terms = mean_loss_terms(evaluated, curvature_sample, normalise_logits=normalise_logits)
     return worst_rise(terms, evaluated_parameters, evaluated_parameters.abs(), rho, "l2", class_gradients)
 
 
@@ -150,7 +157,7 @@ def worst_adaptive_sharpness_l2(
 def worst_adaptive_sharpness_linf(
     evaluated: nn.Module,
     evaluated_parameters: Tensor,
-    train: Split,
+    curvature_sample: Split,
     class_gradients: Tensor,
     *,
     rho: float = 0.01,
@@ -162,7 +169,7 @@ def worst_adaptive_sharpness_linf(
     the maximum; ``normalise_logits`` as in the average case. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    terms = mean_loss_terms(evaluated, train, normalise_logits=normalise_logits)
+    terms = mean_loss_terms(evaluated, curvature_sample, normalise_logits=normalise_logits)
     return worst_rise(terms, evaluated_parameters, evaluated_parameters.abs(), rho, "linf", class_gradients)
 
 

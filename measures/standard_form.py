@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import conv2d
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -21,8 +22,8 @@ def standard_form(network: nn.Module, example: Float[Tensor, " 1 *shape"]) -> nn
 
     No activation module works in place; parametrised weights (weight norm) are what they stand for;
     `nn.MultiheadAttention` is an `Attention`, so that its maps are linear layers, and no layer is bypassed by the fused
-    path that encoder layers take in evaluation; and `scaled_dot_product_attention` is computed by its formula, since
-    the fused kernels have no second derivative.
+    path that encoder layers take in evaluation; `scaled_dot_product_attention` is computed by its formula, since
+    the fused kernels have no second derivative; and a 1x1 convolution with a stride is a `SkippingConv2d`.
     Raises: Undefined where a batch norm keeps no running statistics (an example's output then depends on its batch), or
     a hook makes a layer's weight.
     """
@@ -37,6 +38,8 @@ def standard_form(network: nn.Module, example: Float[Tensor, " 1 *shape"]) -> nn
             raise Undefined(f"the weight of layer {name} is not a parameter: it is made anew in every forward pass")
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             raise Undefined(f"batch norm {name} keeps no running statistics: outputs depend on the batch they are in")
+        if type(module) is nn.Conv2d and _skips(module):
+            module.__class__ = SkippingConv2d
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False
         if isinstance(module, nn.MultiheadAttention) and module.bias_k is None and not module.add_zero_attn:
@@ -46,6 +49,22 @@ def standard_form(network: nn.Module, example: Float[Tensor, " 1 *shape"]) -> nn
         output = copied(example.double().requires_grad_())
     fused = any(node.name().startswith("ScaledDotProduct") for node in operations(output))
     return ByFormula(copied) if fused else copied
+
+
+class SkippingConv2d(nn.Conv2d):
+    """A 1x1 convolution with a stride, as one without a stride of the inputs that it does not skip.
+
+    In float32, with few channels, PyTorch 2.15's backward pass of the strided one writes outside its memory.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        seen = input[..., :: self.stride[0], :: self.stride[1]].contiguous()
+        outputs: Tensor = conv2d(seen, weight, bias, groups=self.groups)
+        return outputs
+
+
+def _skips(module: nn.Conv2d) -> bool:
+    return module.kernel_size == (1, 1) and module.stride != (1, 1) and module.padding in ((0, 0), "valid")
 
 
 def _unparametrise(module: nn.Module) -> None:
