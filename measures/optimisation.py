@@ -86,7 +86,9 @@ def training_speed_ema(history: History, *, decay: float = 0.9) -> float:
     return float((decay**age * history.loss_nats).sum())
 
 
-@measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient")
+@measure(
+    source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient", revision=2
+)
 def gradient_noise_epoch_1(network: nn.Module, trajectory: Trajectory, curvature_sample: Split) -> float:
     """The variance of the per-example gradient at the end of the first epoch.
 
@@ -101,7 +103,9 @@ def gradient_noise_epoch_1(network: nn.Module, trajectory: Trajectory, curvature
     return gradient_variance(in_state(network, trajectory.states[1], curvature_sample), curvature_sample)
 
 
-@measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient")
+@measure(
+    source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient", revision=2
+)
 def gradient_noise_final(evaluated: nn.Module, curvature_sample: Split) -> float:
     """The variance of the per-example gradient at the end of training.
 

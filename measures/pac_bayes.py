@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@measure(source="jiang2020, eq. 48", sign=+1)
+@measure(source="jiang2020, eq. 48", sign=+1, revision=2)
 def pacbayes_init(
     sigma: PerturbationScale, evaluated_parameters: Tensor, evaluated_initial_parameters: Tensor, train: Split
 ) -> Estimate:
@@ -37,7 +37,7 @@ def pacbayes_init(
 per_sample(pacbayes_init)
 
 
-@measure(source="jiang2020, eq. 49", sign=+1)
+@measure(source="jiang2020, eq. 49", sign=+1, revision=2)
 def pacbayes_orig(sigma: PerturbationScale, evaluated_parameters: Tensor, train: Split) -> Estimate:
     """Squared norm of the weights over the noise they bear.
 
@@ -50,7 +50,7 @@ def pacbayes_orig(sigma: PerturbationScale, evaluated_parameters: Tensor, train:
 per_sample(pacbayes_orig)
 
 
-@measure(source="jiang2020, eq. 53", sign=+1)
+@measure(source="jiang2020, eq. 53", sign=+1, revision=2)
 def pacbayes_flatness(sigma: PerturbationScale) -> Estimate:
     """Inverse variance of the noise the weights bear.
 
@@ -60,7 +60,7 @@ def pacbayes_flatness(sigma: PerturbationScale) -> Estimate:
     return propagated(sigma, lambda s: s**-2)
 
 
-@measure(source="jiang2020, eq. 56", sign=+1)
+@measure(source="jiang2020, eq. 56", sign=+1, revision=2)
 def pacbayes_mag_init(
     sigma_magnitude: PerturbationScale, evaluated_parameters: Tensor, evaluated_initial_parameters: Tensor, train: Split
 ) -> Estimate:
@@ -77,7 +77,7 @@ def pacbayes_mag_init(
 per_sample(pacbayes_mag_init)
 
 
-@measure(source="jiang2020, eq. 57", sign=+1)
+@measure(source="jiang2020, eq. 57", sign=+1, revision=2)
 def pacbayes_mag_orig(
     sigma_magnitude: PerturbationScale, evaluated_parameters: Tensor, evaluated_initial_parameters: Tensor, train: Split
 ) -> Estimate:
@@ -95,7 +95,7 @@ def pacbayes_mag_orig(
 per_sample(pacbayes_mag_orig)
 
 
-@measure(source="jiang2020, eq. 61", sign=+1)
+@measure(source="jiang2020, eq. 61", sign=+1, revision=2)
 def pacbayes_mag_flatness(sigma_magnitude: PerturbationScale) -> Estimate:
     """Inverse squared relative size of the noise the weights bear.
 

@@ -50,7 +50,7 @@ def class_gradients(
     return gradients
 
 
-@measure(source="andriushchenko2023, average-case sharpness", sign=+1, cost="forward")
+@measure(source="andriushchenko2023, average-case sharpness", sign=+1, cost="forward", revision=2)
 def average_sharpness_l2(
     evaluated: nn.Module, logits: Tensor, curvature_sample: Split, rng: torch.Generator, *, rho: float = 0.05
 ) -> Estimate:
@@ -63,7 +63,11 @@ def average_sharpness_l2(
 
 
 @measure(
-    source="andriushchenko2023, average-case adaptive sharpness", sign=+1, invariances=("rescaling",), cost="forward"
+    source="andriushchenko2023, average-case adaptive sharpness",
+    sign=+1,
+    invariances=("rescaling",),
+    cost="forward",
+    revision=2,
 )
 def average_adaptive_sharpness_l2(
     evaluated: nn.Module,
@@ -173,7 +177,7 @@ def worst_adaptive_sharpness_linf(
     return worst_rise(terms, evaluated_parameters, evaluated_parameters.abs(), rho, "linf", class_gradients)
 
 
-@measure(source="keskar2017, sharpness as curvature", sign=+1, invariances=_EXACT)
+@measure(source="keskar2017, sharpness as curvature", sign=+1, invariances=_EXACT, revision=2)
 def hessian_top(top_eigenvalue: Estimate) -> Estimate:
     """Largest (algebraic) eigenvalue of the Hessian of the mean training loss.
 
