@@ -55,9 +55,9 @@ RELATIVE_ERROR = 0.05
 
 
 @quantity(cost="forward")
-def loss_terms(evaluated: nn.Module, curvature_sample: Split) -> Terms:
-    """The mean training cross-entropy as a function of all parameters of the network, in nats, float64."""
-    return mean_loss_terms(evaluated, curvature_sample)
+def loss_terms(curvature_network: nn.Module, curvature_sample: Split) -> Terms:
+    """The mean training cross-entropy as a function of all parameters of the network, in nats."""
+    return mean_loss_terms(curvature_network, curvature_sample)
 
 
 def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool = False) -> Terms:
@@ -81,7 +81,9 @@ def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool 
         activations = sum(call.output.numel() for call in calls_of(network, train.inputs[:1].to(dtype)))
     size = max(EXAMPLES_AT_ONCE, ACTIVATIONS_AT_ONCE // max(1, activations))
     batches = zip(torch.split(train.inputs, size), torch.split(train.labels, size), strict=True)
-    return [term(inputs.to(dtype), labels) for inputs, labels in batches]
+    # Convolutions in float32 are faster on images with the channels last in memory.
+    layout = torch.channels_last if dtype == torch.float32 and train.inputs.ndim == 4 else torch.preserve_format
+    return [term(inputs.to(dtype, memory_format=layout), labels) for inputs, labels in batches]
 
 
 def functional_logits(
@@ -141,9 +143,10 @@ def hessian_product(terms: Terms, point: Float[Tensor, " parameters"]) -> Callab
 
 
 @quantity(large=True, cost="iterative")
-def hessian_lanczos(loss_terms: Terms, evaluated_parameters: Tensor, rng: torch.Generator) -> Lanczos:
+def hessian_lanczos(loss_terms: Terms, curvature_parameters: Tensor, rng: torch.Generator) -> Lanczos:
     """The Krylov basis of the Hessian of the mean training loss, shared by its eigenvalues and its density."""
-    return Lanczos(hessian_product(loss_terms, evaluated_parameters), len(evaluated_parameters), rng)
+    product, dtype = hessian_product(loss_terms, curvature_parameters), curvature_parameters.dtype
+    return Lanczos(lambda vector: product(vector.to(dtype)).double(), len(curvature_parameters), rng)
 
 
 @quantity(cost="iterative")

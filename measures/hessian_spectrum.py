@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-HESSIAN_EXAMPLES = 64
-"""The Hessian is that of the mean loss on the first of the training examples, whose order is random."""
+HESSIAN_EXAMPLES, HESSIAN_IMAGES, LARGEST_VECTOR = 64, 32, 1000
+"""The Hessian is that of the mean loss on the first of the training examples, whose order is random: on fewer of them
+where they are of more than a thousand numbers."""
 
 MOST_EXACT_PARAMETERS = 300
 
@@ -32,14 +33,16 @@ def hessian_spectral_entropy(
 ) -> Estimate:
     """Entropy of the normalised squared spectrum of the Hessian, in nats.
 
-    Formula: −Σ_j q_j ln q_j, q_j = λ_j² / Σ λ², of the mean loss on the first 64 training examples; exact, float64, for
-    at most 300 parameters, else by `estimated_entropy` with Hessian products in float32, whose rounding is far below
-    the sampling error. Squares, not absolute values: the quadrature cannot tell the many eigenvalues near zero from
-    zero, and their absolute values add up: by 96 steps, that entropy of a wide perceptron had not settled within a nat.
+    Formula: −Σ_j q_j ln q_j, q_j = λ_j² / Σ λ², of the mean loss on the first 64 training examples (32 if they are of
+    more than 1,000 numbers); exact, float64, for at most 300 parameters, else by `estimated_entropy` with Hessian
+    products in float32, whose rounding is far below the sampling error. Squares, not absolute values: the quadrature
+    cannot tell the many eigenvalues near zero from zero, and their absolute values add up: by 96 steps, that entropy of
+    a wide perceptron had not settled within a nat.
     Sign: a wide spectrum is of many directions that the sample has had to fix, so larger predicts a larger gap.
     Raises: Undefined where the Hessian is zero.
     """
-    few = Split(train.inputs[:HESSIAN_EXAMPLES], train.labels[:HESSIAN_EXAMPLES], train.classes)
+    examples = HESSIAN_IMAGES if train.inputs[0].numel() > LARGEST_VECTOR else HESSIAN_EXAMPLES
+    few = Split(train.inputs[:examples], train.labels[:examples], train.classes)
     size = len(evaluated_parameters)
     if size <= MOST_EXACT_PARAMETERS:
         exact = hessian_product(mean_loss_terms(evaluated, few), evaluated_parameters)

@@ -14,7 +14,6 @@ from torch.nn.functional import softmax
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.layers import Weighted, trace
-from gapbench.measures.quantities import batches
 from gapbench.measures.registry import Undefined, measure, quantity, variants
 
 EXAMPLES_AT_ONCE = 25
@@ -52,32 +51,24 @@ def weight_entropy(folded: nn.Module, *, bins: int = 256) -> float:
 
 
 @quantity(large=True, cost="forward")
-def last_hidden(folded: nn.Module, train: Split) -> Float[Tensor, "examples units"]:
+def last_hidden(
+    features: Float[Tensor, "examples units"], evaluated: nn.Module, train: Split
+) -> Float[Tensor, "examples units"]:
     """What enters the last weight layer for each training example, scaled to [0, 1] by its least and largest entry.
 
     Raises: Undefined where the network has one weight layer only, its last is used twice, or all entries are equal.
     """
     with torch.no_grad():
-        calls = trace(folded, train.inputs[:1].double())
-        names = [call.name for call in calls if isinstance(call.module, Weighted)]
-        if len(names) < 2:
-            raise Undefined("the network has no hidden layer")
-        if names.count(names[-1]) > 1:
-            raise Undefined(f"layer {names[-1]} is used more than once in a forward pass")
-        seen: list[Tensor] = []
-        handle = folded.get_submodule(names[-1]).register_forward_pre_hook(
-            lambda module, given: seen.append(given[0].flatten(1))
-        )
-        try:
-            for inputs, _ in batches(train, EXAMPLES_AT_ONCE):
-                folded(inputs)
-        finally:
-            handle.remove()
-    activations = torch.cat(seen)
-    least, largest = activations.min(), activations.max()
+        calls = trace(evaluated, train.inputs[:1].double())
+    names = [call.name for call in calls if isinstance(call.module, Weighted)]
+    if len(names) < 2:
+        raise Undefined("the network has no hidden layer")
+    if names.count(names[-1]) > 1:
+        raise Undefined(f"layer {names[-1]} is used more than once in a forward pass")
+    least, largest = features.min(), features.max()
     if not bool(least < largest):
         raise Undefined("the last hidden layer is constant on the training sample")
-    return (activations - least) / (largest - least)
+    return (features - least) / (largest - least)
 
 
 def cells(activations: Float[Tensor, "examples units"], bins: int) -> Int[Tensor, " examples"]:

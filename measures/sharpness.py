@@ -33,17 +33,17 @@ NOISY_EVALUATIONS = 2048
 
 @quantity(large=True, cost="gradient")
 def class_gradients(
-    evaluated: nn.Module, evaluated_parameters: Tensor, curvature_sample: Split
+    curvature_network: nn.Module, curvature_parameters: Tensor, curvature_sample: Split
 ) -> Float[Tensor, "classes parameters"]:
-    """The gradients of the mean centred logits, (1/m) Σ_i (f_c − mean_k f_k)(x_i), at all parameters, float64.
+    """The gradients of the mean centred logits, (1/m) Σ_i (f_c − mean_k f_k)(x_i), at all parameters.
 
     A step along one turns all examples towards one class. Where the training loss is near zero, its own gradient is
     that of few examples and says little of what lies around.
     """
-    at = evaluated_parameters.detach().clone().requires_grad_()
+    at = curvature_parameters.detach().clone().requires_grad_()
     gradients = torch.zeros(curvature_sample.classes, len(at), dtype=at.dtype)
     for inputs in torch.split(curvature_sample.inputs.to(at.dtype), EXAMPLES_AT_ONCE):
-        outputs = functional_logits(evaluated, at, inputs)
+        outputs = functional_logits(curvature_network, at, inputs)
         means = (outputs - outputs.mean(dim=1, keepdim=True)).sum(dim=0) / len(curvature_sample)
         for row, mean in zip(gradients, means, strict=True):
             row += torch.autograd.grad(mean, at, retain_graph=True)[0]
@@ -52,14 +52,19 @@ def class_gradients(
 
 @measure(source="andriushchenko2023, average-case sharpness", sign=+1, cost="forward", revision=2)
 def average_sharpness_l2(
-    evaluated: nn.Module, logits: Tensor, curvature_sample: Split, rng: torch.Generator, *, rho: float = 0.05
+    curvature_network: nn.Module,
+    curvature_logits: Tensor,
+    curvature_sample: Split,
+    rng: torch.Generator,
+    *,
+    rho: float = 0.05,
 ) -> Estimate:
     """Mean rise of the training loss under Gaussian noise on the weights, in nats.
 
     Formula: E L(w + u) − L(w), u ~ N(0, ρ² I), over `curvature_sample`.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return average_rise_of_network(evaluated, logits[: len(curvature_sample)], curvature_sample, Noise(rho), rng)
+    return average_rise_of_network(curvature_network, curvature_logits, curvature_sample, Noise(rho), rng)
 
 
 @measure(
@@ -70,8 +75,8 @@ def average_sharpness_l2(
     revision=2,
 )
 def average_adaptive_sharpness_l2(
-    evaluated: nn.Module,
-    logits: Tensor,
+    curvature_network: nn.Module,
+    curvature_logits: Tensor,
     curvature_sample: Split,
     rng: torch.Generator,
     *,
@@ -85,8 +90,8 @@ def average_adaptive_sharpness_l2(
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
     return average_rise_of_network(
-        evaluated,
-        logits[: len(curvature_sample)],
+        curvature_network,
+        curvature_logits,
         curvature_sample,
         Noise(0.0, rho),
         rng,
@@ -99,7 +104,7 @@ _EXACT = ("unit_permutation", "example_permutation")
 
 @measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative")
 def worst_sharpness_l2(
-    loss_terms: Terms, evaluated_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.5
+    loss_terms: Terms, curvature_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.5
 ) -> Estimate:
     """Largest rise of the training loss in a Euclidean ball around the weights, in nats.
 
@@ -108,13 +113,13 @@ def worst_sharpness_l2(
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
     return worst_rise(
-        loss_terms, evaluated_parameters, torch.ones_like(evaluated_parameters), rho, "l2", class_gradients
+        loss_terms, curvature_parameters, torch.ones_like(curvature_parameters), rho, "l2", class_gradients
     )
 
 
 @measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative")
 def worst_sharpness_linf(
-    loss_terms: Terms, evaluated_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.002
+    loss_terms: Terms, curvature_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.002
 ) -> Estimate:
     """Largest rise of the training loss in a box around the weights, in nats.
 
@@ -123,7 +128,7 @@ def worst_sharpness_linf(
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
     return worst_rise(
-        loss_terms, evaluated_parameters, torch.ones_like(evaluated_parameters), rho, "linf", class_gradients
+        loss_terms, curvature_parameters, torch.ones_like(curvature_parameters), rho, "linf", class_gradients
     )
 
 
@@ -134,8 +139,8 @@ def worst_sharpness_linf(
     cost="iterative",
 )
 def worst_adaptive_sharpness_l2(
-    evaluated: nn.Module,
-    evaluated_parameters: Tensor,
+    curvature_network: nn.Module,
+    curvature_parameters: Tensor,
     curvature_sample: Split,
     class_gradients: Tensor,
     *,
@@ -148,8 +153,8 @@ def worst_adaptive_sharpness_l2(
     the maximum; ``normalise_logits`` as in the average case. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    terms = mean_loss_terms(evaluated, curvature_sample, normalise_logits=normalise_logits)
-    return worst_rise(terms, evaluated_parameters, evaluated_parameters.abs(), rho, "l2", class_gradients)
+    terms = mean_loss_terms(curvature_network, curvature_sample, normalise_logits=normalise_logits)
+    return worst_rise(terms, curvature_parameters, curvature_parameters.abs(), rho, "l2", class_gradients)
 
 
 @measure(
@@ -159,8 +164,8 @@ def worst_adaptive_sharpness_l2(
     cost="iterative",
 )
 def worst_adaptive_sharpness_linf(
-    evaluated: nn.Module,
-    evaluated_parameters: Tensor,
+    curvature_network: nn.Module,
+    curvature_parameters: Tensor,
     curvature_sample: Split,
     class_gradients: Tensor,
     *,
@@ -173,8 +178,8 @@ def worst_adaptive_sharpness_linf(
     the maximum; ``normalise_logits`` as in the average case. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    terms = mean_loss_terms(evaluated, curvature_sample, normalise_logits=normalise_logits)
-    return worst_rise(terms, evaluated_parameters, evaluated_parameters.abs(), rho, "linf", class_gradients)
+    terms = mean_loss_terms(curvature_network, curvature_sample, normalise_logits=normalise_logits)
+    return worst_rise(terms, curvature_parameters, curvature_parameters.abs(), rho, "linf", class_gradients)
 
 
 @measure(source="keskar2017, sharpness as curvature", sign=+1, invariances=_EXACT, revision=2)

@@ -26,7 +26,7 @@ from gapbench.models.trained import History, Trained
 
 _FUNCTION = ("rescaling", "unit_permutation", "example_permutation", "example_duplication")
 
-GRADIENT_EXAMPLES = 256
+GRADIENT_EXAMPLES = 128
 """Gradients of single examples are taken of this many training examples, the first ones …"""
 GRADIENTS_AT_ONCE = 32
 """… this many at a time: for a convolution their patches are held."""
@@ -106,7 +106,7 @@ def twin_distance(features: Float[Tensor, "examples features"], seed_twins: Sequ
 
 @quantity(cost="gradient")
 def gradient_norm_bound(evaluated: nn.Module, evaluated_initial: nn.Module, train: Split) -> float:
-    """The largest ‖∇l_i‖₂ among the first 256 training examples, at the initial and at the trained parameters.
+    """The largest ‖∇l_i‖₂ among the first 128 training examples, at the initial and at the trained parameters.
 
     l_i is the cross-entropy of example i. It is a lower estimate of the Lipschitz constant L of the loss.
     """

@@ -12,8 +12,14 @@ from torch.func import functional_call, jacrev
 
 from gapbench.datasets.spec import Split
 from gapbench.measures import information
+from gapbench.measures.features import features
 from gapbench.measures.registry import Undefined
 from gapbench.measures.tangent import tangent_kernel
+
+
+def hidden_of(network: nn.Module, train: Split) -> torch.Tensor:
+    """`last_hidden` from the network itself."""
+    return information.last_hidden(features(network, train), network, train)
 
 
 def linear(rows: list[list[float]]) -> nn.Linear:
@@ -57,7 +63,7 @@ def test_information_plane_against_a_loop(bins: int) -> None:
         for row in activations.tolist()
     ]
     labels = train.labels.tolist()
-    hidden = information.last_hidden(net, train)
+    hidden = hidden_of(net, train)
     expected = entropy(rows)
     assert expected > 0
     assert information.information_plane_input(hidden, bins=bins) == pytest.approx(expected, rel=1e-12)
@@ -87,18 +93,18 @@ def test_the_information_plane_saturates_where_each_example_has_its_own_cell() -
 def test_no_hidden_layer_and_a_constant_one_are_undefined() -> None:
     train = sample()
     with pytest.raises(Undefined, match="no hidden layer"):
-        information.last_hidden(nn.Sequential(nn.Linear(5, 3)).double(), train)
+        hidden_of(nn.Sequential(nn.Linear(5, 3)).double(), train)
     dead = network()
     dead[2].weight.data.zero_()
     dead[2].bias.data.fill_(-1.0)
     with pytest.raises(Undefined, match="constant"):
-        information.last_hidden(dead, train)
+        hidden_of(dead, train)
 
 
 def test_a_last_layer_that_is_used_twice_is_undefined() -> None:
     shared = nn.Linear(5, 5)
     with pytest.raises(Undefined, match="more than once"):
-        information.last_hidden(nn.Sequential(shared, nn.ReLU(), shared).double(), sample())
+        hidden_of(nn.Sequential(shared, nn.ReLU(), shared).double(), sample())
 
 
 def test_only_weights_count_as_weights() -> None:
@@ -109,7 +115,7 @@ def test_only_weights_count_as_weights() -> None:
 
 def test_the_hidden_layer_leaves_no_hook_behind() -> None:
     net = network()
-    information.last_hidden(net, sample())
+    hidden_of(net, sample())
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
