@@ -1,0 +1,116 @@
+"""Training replayed without some of its examples: against true retraining, where the kernel does not move."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from gapbench.datasets.seeds import generator
+from gapbench.measures import replay as module
+from gapbench.measures.replay import (
+    Leg,
+    OutputGradient,
+    cross_entropy_gradient,
+    folds,
+    held_out,
+    replay,
+    squared_loss_gradient,
+)
+
+EXAMPLES, INPUTS, CLASSES, STEPS = 24, 7, 3, 300
+
+Case = tuple[str, OutputGradient]
+
+
+def draw(*shape: int, name: str) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=generator(0, "replay", name))
+
+
+SAMPLE = draw(EXAMPLES, INPUTS, name="inputs")
+LABELS = draw(EXAMPLES, CLASSES, name="labels").argmax(dim=1)
+TARGETS = one_hot(LABELS, CLASSES).double()
+START = 0.3 * draw(CLASSES, INPUTS, name="weights")
+KERNEL = torch.kron(SAMPLE @ SAMPLE.T, torch.eye(CLASSES, dtype=torch.float64))
+STEP = 0.5 * EXAMPLES / float(torch.linalg.eigvalsh(KERNEL)[-1])
+
+
+def retrained(loss: str, kept: Tensor, steps: int = STEPS) -> Tensor:
+    """The weights of linear classification after gradient descent on the kept examples alone."""
+    weights = START.clone()
+    for _ in range(steps):
+        outputs = SAMPLE[kept] @ weights.T
+        residuals = outputs - TARGETS[kept] if loss == "squared" else outputs.softmax(dim=1) - TARGETS[kept]
+        weights = weights - STEP * residuals.T @ SAMPLE[kept] / int(kept.sum())
+    return weights
+
+
+@pytest.fixture(params=["squared", "cross-entropy"])
+def case(request: pytest.FixtureRequest) -> Case:
+    squared = request.param == "squared"
+    gradient = squared_loss_gradient(TARGETS) if squared else cross_entropy_gradient(LABELS, CLASSES)
+    return request.param, gradient
+
+
+@pytest.mark.parametrize("count", [EXAMPLES, 5])
+def test_it_equals_retraining_without_the_examples_in_a_linear_model(case: Case, count: int) -> None:
+    """Brute force: every fold, a single example or several, is really left out and the model trained again."""
+    loss, gradient = case
+    left_out = folds(EXAMPLES, count)
+    found = held_out(replay([Leg(KERNEL, STEP * STEPS, STEPS)], SAMPLE @ START.T, gradient, left_out), left_out)
+    expected = torch.zeros_like(found)
+    for fold in left_out.T:
+        expected[fold == 1] = SAMPLE[fold == 1] @ retrained(loss, fold == 0).T
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    trained = SAMPLE @ retrained(loss, torch.ones(EXAMPLES) == 1).T
+    assert float((found - trained).abs().max()) > 0.01, "the positive control: leaving out changes the outputs"
+
+
+def test_a_column_that_leaves_nothing_out_is_training(case: Case) -> None:
+    loss, gradient = case
+    nothing = torch.zeros(EXAMPLES, 1, dtype=torch.float64)
+    found = replay([Leg(KERNEL, STEP * STEPS, STEPS)], SAMPLE @ START.T, gradient, nothing)[..., 0]
+    torch.testing.assert_close(found, SAMPLE @ retrained(loss, torch.ones(EXAMPLES) == 1).T, rtol=0, atol=1e-12)
+
+
+def test_legs_compose(case: Case) -> None:
+    _, gradient = case
+    left_out, start = folds(EXAMPLES, 4), SAMPLE @ START.T
+    whole = replay([Leg(KERNEL, STEP * 30, 30)], start, gradient, left_out)
+    parts = replay([Leg(KERNEL, STEP * 10, 10), Leg(KERNEL, STEP * 20, 20)], start, gradient, left_out)
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-12)
+
+
+def test_many_small_steps_are_taken_together(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of descent in ever smaller steps, the flow, to the second order; and with far fewer products."""
+    _, gradient = case
+    calls = []
+
+    def counted(outputs: Tensor) -> Tensor:
+        calls.append(1)
+        return gradient(outputs)
+
+    left_out, start = folds(EXAMPLES, 4), SAMPLE @ START.T
+    leg = Leg(KERNEL, STEP * 6, 20000)
+    found = replay([leg], start, counted, left_out)
+    taken = len(calls)
+    monkeypatch.setattr(module, "SMOOTH", 1e-12)
+    exact = replay([leg], start, counted, left_out)
+    assert taken < (len(calls) - taken) / 20
+    assert float((found - exact).abs().max()) < 5e-3 * float((exact - start.unsqueeze(2)).abs().max())
+
+
+def test_drift_moves_the_outputs() -> None:
+    start, drift = SAMPLE @ START.T, draw(EXAMPLES * CLASSES, name="drift")
+    nothing = torch.zeros(EXAMPLES, 1, dtype=torch.float64)
+    still = replay([Leg(torch.zeros_like(KERNEL), 2.0, 10, drift)], start, squared_loss_gradient(TARGETS), nothing)
+    torch.testing.assert_close(still[..., 0], start + 2.0 * drift.view(start.shape), rtol=0, atol=1e-12)
+
+
+def test_folds_leave_every_example_out_once() -> None:
+    for count in (1, 5, EXAMPLES, 3 * EXAMPLES):
+        left_out = folds(EXAMPLES, count)
+        assert left_out.shape == (EXAMPLES, min(count, EXAMPLES))
+        assert bool((left_out.sum(dim=1) == 1).all())
+        assert float(left_out.sum(dim=0).max() - left_out.sum(dim=0).min()) <= 1
