@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
@@ -67,22 +68,22 @@ def _parts(content: bytes, names: Collection[str]) -> dict[str, dict[str, Tensor
 
 
 def history_content(history: History) -> bytes:
-    """The training curve as Parquet: steps, loss_nats, error, one row an epoch."""
-    table = pyarrow.table({name: getattr(history, name).numpy() for name in ("steps", "loss_nats", "error")})
+    """The training curve as Parquet: a column for each record that was kept, one row an epoch."""
+    columns = {field.name: getattr(history, field.name) for field in dataclasses.fields(history)}
+    table = pyarrow.table({name: column.numpy() for name, column in columns.items() if column is not None})
     content = io.BytesIO()
     pyarrow.parquet.write_table(table, content)
     return content.getvalue()
 
 
 def history(content: bytes) -> History:
-    """The inverse of `history_content`."""
+    """The inverse of `history_content`; a record that was not kept is `None`."""
     import torch
 
     from gapbench.models.trained import History
 
     table = pyarrow.parquet.read_table(io.BytesIO(content))
-    columns = {name: torch.from_numpy(table[name].to_numpy().copy()) for name in ("steps", "loss_nats", "error")}
-    return History(**columns)
+    return History(**{name: torch.from_numpy(table[name].to_numpy().copy()) for name in table.column_names})
 
 
 def results_content(results: TestResults) -> bytes:

@@ -49,8 +49,8 @@ def train(
     rule = optimiser(spec, values, gradients)
     order = generator(*seeds, "order")
     inputs = _channels_last(sample.inputs)
-    loss, error = _loss_and_error(network, inputs, sample.labels)
-    steps, losses, errors = [0], [loss], [error]
+    loss, right = _loss_and_right(network, inputs, sample.labels)
+    steps, losses, errors, lengths, sizes, forgotten = [0], [loss], [_error(right)], [0.0], [0.0], [0]
     states = {0: initial} if 0 in trajectory_epochs else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(*seeds, "dropout"))
@@ -59,14 +59,19 @@ def train(
             batches = torch.split(inputs[shuffled], spec.batch_size)
             batch_labels = torch.split(sample.labels[shuffled], spec.batch_size)
             network.train()
+            length = 0.0
             for batch, labels in zip(batches, batch_labels, strict=True):
                 rule.before_backward()
                 cross_entropy(network(batch), labels).backward()  # type: ignore[no-untyped-call]
-                rule.step()
-            loss, error = _loss_and_error(network, inputs, sample.labels)
-            steps.append(steps[-1] + math.ceil(len(sample) / spec.batch_size))
+                length += rule.step()
+            before = right
+            loss, right = _loss_and_right(network, inputs, sample.labels)
+            steps.append(steps[-1] + len(batches))
             losses.append(loss)
-            errors.append(error)
+            errors.append(_error(right))
+            lengths.append(lengths[-1] + length)
+            sizes.append(steps[-1] * rule.step_size)
+            forgotten.append(int((before & ~right).sum()))
             if epoch in trajectory_epochs:
                 states[epoch] = _copy_state(network)
             if progress is not None:
@@ -74,7 +79,8 @@ def train(
             if loss <= spec.stop_loss_nats or not math.isfinite(loss):
                 break
     seconds = time.perf_counter() - started
-    history = History(*(torch.tensor(column, dtype=torch.float64) for column in (steps, losses, errors)))
+    columns = (steps, losses, errors, lengths, sizes, forgotten)
+    history = History(*(torch.tensor(column, dtype=torch.float64) for column in columns))
     final = build(spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(*seeds, "initialisation"))
     final.load_state_dict(_copy_state(network))
     final.eval()
@@ -115,9 +121,13 @@ def _standard_error(values: Float[Tensor, " n"]) -> float:
     return float(values.std() / math.sqrt(len(values)))
 
 
-def _loss_and_error(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+def _loss_and_right(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, Tensor]:
     outputs = _outputs(network, inputs)
-    return float(cross_entropy(outputs, labels)), float((outputs.argmax(dim=1) != labels).double().mean())
+    return float(cross_entropy(outputs, labels)), outputs.argmax(dim=1) == labels
+
+
+def _error(right: Tensor) -> float:
+    return float((~right).double().mean())
 
 
 def _outputs(network: nn.Module, inputs: Tensor) -> Tensor:

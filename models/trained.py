@@ -18,12 +18,19 @@ class History:
     """The training curve, one entry an epoch, entry 0 being the initial network. It is stored with every run.
 
     ``steps``: optimiser steps taken so far; ``loss_nats`` and ``error``: mean cross-entropy and error of the whole
-    training set in evaluation mode; all of shape (epochs + 1,), float64.
+    training set in evaluation mode; all of shape (epochs + 1,), float64. So are the records of the path, `None` where
+    the run was stored without them: ``path_length``: Σ‖w_{t+1} − w_t‖₂ over the steps so far, w all parameters, from
+    norms in float32; ``step_size``: the sum of the effective step sizes so far, η/(1 − momentum) a step of SGD with
+    heavy-ball momentum, η a step of Adam; ``forgotten``: how many training examples were right after the previous
+    epoch and are wrong after this one, in evaluation mode.
     """
 
     steps: Float[Tensor, " epochs"]
     loss_nats: Float[Tensor, " epochs"]
     error: Float[Tensor, " epochs"]
+    path_length: Float[Tensor, " epochs"] | None = None
+    step_size: Float[Tensor, " epochs"] | None = None
+    forgotten: Float[Tensor, " epochs"] | None = None
 
 
 @dataclass(frozen=True)

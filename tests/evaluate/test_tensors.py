@@ -53,6 +53,12 @@ def test_history_and_test_errors_come_back() -> None:
     found = tensors.history(tensors.history_content(History(column, column + 1, column + 2)))
     assert torch.equal(found.steps, column)
     assert torch.equal(found.error, column + 2)
+    assert (found.path_length, found.step_size, found.forgotten) == (None, None, None)
+    whole = History(column, column, column, column + 3, column + 4, column + 5)
+    again = tensors.history(tensors.history_content(whole))
+    assert torch.equal(again.path_length, column + 3)
+    assert torch.equal(again.step_size, column + 4)
+    assert torch.equal(again.forgotten, column + 5)
     errors = tensors.test_errors(tensors.results_content(TestResults(torch.tensor([0.25, 0.75]), torch.zeros(2))))
     assert errors.dtype == "float32"
     assert errors.tolist() == [0.25, 0.75]
