@@ -25,15 +25,17 @@ OutputGradient = Callable[[Float[Tensor, "n p columns"]], Float[Tensor, "n p col
 
 @dataclass(frozen=True)
 class Leg:
-    """A leg of the path: ``kernel`` (N, N) on it, ``time`` Σ η, the number of ``steps``, and the ``drift`` (N,).
+    """A leg of the path: ``kernel`` (N, N) on it, ``time`` Σ η, and the number of ``steps``.
 
-    ``drift``: by how much all that is not descent on these examples moves the outputs in a unit of time.
+    What else moves the outputs, in a unit of time: ``others`` (n, p), descent on the other examples of the sample, and
+    ``decay`` (n, p), weight decay.
     """
 
     kernel: Float[Tensor, "N N"]
     time: float
     steps: int
-    drift: Float[Tensor, " N"] | None = None
+    others: Float[Tensor, "n p"] | None = None
+    decay: Float[Tensor, "n p"] | None = None
 
 
 def squared_loss_gradient(targets: Float[Tensor, "n p"]) -> OutputGradient:
@@ -60,26 +62,33 @@ def replay(
     start: Float[Tensor, "n p"],
     gradient: OutputGradient,
     left_out: Float[Tensor, "n columns"],
+    *,
+    sample: int | None = None,
 ) -> Float[Tensor, "n p columns"]:
     """The outputs at the end of the path, in each column descending on all examples but those left out of it.
 
-    Formula: U ← U − h (K (w ∘ ∂l(U)) − drift), w_i = 0 for an example left out, else 1/(n − their number). h is the
+    Formula: U ← U − h (K (w ∘ ∂l(U)) − others·m/(m−k) − decay), w_i = 0 for an example left out of the column, else
+    1/(m − k), k their number and m = ``sample`` the size of the whole sample, by default these n. h is the
     step size itself where that is large, and these are the steps of gradient descent; where many steps together are
     smooth (`SMOOTH`), fewer steps of the second order (Heun's) are taken.
     Shapes: start (n, p), left_out (n, columns) of 0 and 1, the result (n, p, columns). Raises: nothing.
     """
-    kept = 1 - left_out
-    weights = (kept / kept.sum(dim=0)).unsqueeze(1)
+    size = len(start) if sample is None else sample
+    remaining = size - left_out.sum(dim=0)
+    weights = ((1 - left_out) / remaining).unsqueeze(1)
     outputs = start.unsqueeze(2).expand(-1, -1, left_out.shape[1]).contiguous()
     for leg in legs:
-        drift = 0.0 if leg.drift is None else leg.drift.view(*start.shape, 1)
+        drift = torch.zeros_like(outputs)
+        if leg.others is not None:
+            drift += leg.others.unsqueeze(2) * (size / remaining)
+        if leg.decay is not None:
+            drift += leg.decay.unsqueeze(2)
 
-        def velocity(at: Tensor, leg: Leg = leg, drift: Tensor | float = drift) -> Tensor:
-            pulled = (leg.kernel @ (weights * gradient(at)).flatten(0, 1)).view(at.shape)
-            return drift - pulled
+        def velocity(at: Tensor, leg: Leg = leg, drift: Tensor = drift) -> Tensor:
+            return drift - (leg.kernel @ (weights * gradient(at)).flatten(0, 1)).view(at.shape)
 
         # The largest row sum bounds λ_max.
-        rate = float(leg.kernel.abs().sum(dim=1).max()) / len(start) * leg.time
+        rate = float(leg.kernel.abs().sum(dim=1).max()) / size * leg.time
         smooth = max(1, math.ceil(rate / SMOOTH))
         if 2 * smooth < leg.steps:
             step = leg.time / smooth

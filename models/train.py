@@ -18,9 +18,12 @@ from gapbench.models.build import build
 from gapbench.models.flat import flatten
 from gapbench.models.optimisers import optimiser
 from gapbench.models.spec import RunSpec
-from gapbench.models.trained import History, Outcome, TestResults, Trained, Trajectory
+from gapbench.models.trained import Checkpoint, History, Outcome, TestResults, Trained, Trajectory
 
 EXAMPLES_AT_ONCE = 2000
+
+CHECKPOINT_RATIO = 1.4
+"""Checkpoints are taken after steps that grow by this factor: about 20 of them to 1,000 steps, dense early."""
 
 Progress = Callable[[int, float], None]
 """Called after every epoch with its number and the training loss in nats."""
@@ -31,14 +34,16 @@ def train(
     data: tuple[Split, Split],
     *,
     trajectory_epochs: Collection[int] = (),
+    checkpoints: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Trained, Outcome, TestResults]:
     """Train the network of a spec until its training loss is at most ``stop_loss_nats``, or for ``max_epochs``.
 
     The loss that stops it is that of the whole training set in evaluation mode after an epoch. Training also stops,
     without having converged, once that loss is not finite. The state dict after each of ``trajectory_epochs`` is kept
-    (epoch 0 is the initial network). Every draw comes from generators derived from the spec's seeds; the global
-    generator, which dropout uses, is seeded for the run and restored after it.
+    (epoch 0 is the initial network), and, with ``checkpoints``, those along the whole path. Every draw comes from
+    generators derived from the spec's seeds; the global generator, which dropout uses, is seeded for the run and
+    restored after it.
     """
     started = time.perf_counter()
     sample, test = data
@@ -52,6 +57,8 @@ def train(
     loss, right = _loss_and_right(network, inputs, sample.labels)
     steps, losses, errors, lengths, sizes, forgotten = [0], [loss], [_error(right)], [0.0], [0.0], [0]
     states = {0: initial} if 0 in trajectory_epochs else {}
+    path = [Checkpoint(0, 0.0, initial)] if checkpoints else []
+    step = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(*seeds, "dropout"))
         for epoch in range(1, spec.max_epochs + 1):
@@ -64,6 +71,9 @@ def train(
                 rule.before_backward()
                 cross_entropy(network(batch), labels).backward()  # type: ignore[no-untyped-call]
                 length += rule.step()
+                step += 1
+                if checkpoints and step >= CHECKPOINT_RATIO * path[-1].steps:
+                    path.append(Checkpoint(step, step * rule.step_size, _copy_state(network)))
             before = right
             loss, right = _loss_and_right(network, inputs, sample.labels)
             steps.append(steps[-1] + len(batches))
@@ -84,7 +94,11 @@ def train(
     final = build(spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(*seeds, "initialisation"))
     final.load_state_dict(_copy_state(network))
     final.eval()
-    trained = Trained(final, initial, sample, history, Trajectory(states) if states else None)
+    if checkpoints and path[-1].steps < step:
+        path.append(Checkpoint(step, step * rule.step_size, _copy_state(network)))
+    adam = spec.optimiser == "adam"
+    trajectory = Trajectory(states, tuple(path), spec.weight_decay, adam) if states or path else None
+    trained = Trained(final, initial, sample, history, trajectory)
     outcome, results = _outcome(spec, network, test, history, seconds)
     return trained, outcome, results
 

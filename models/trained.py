@@ -34,10 +34,28 @@ class History:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """A point of the training path: the state dict after ``steps`` steps, whose effective sizes add up to
+    ``step_size`` (see `History`)."""
+
+    steps: int
+    step_size: float
+    state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Trajectory:
-    """Parameters and buffers along the training path: ``states[e]`` is the state dict after epoch e."""
+    """Parameters and buffers along the training path.
+
+    ``states[e]`` is the state dict after epoch e. ``checkpoints``: the initial network, then steps that grow by
+    `models.train.CHECKPOINT_RATIO`, then the end; empty where they were not asked for. ``weight_decay`` is the λ of
+    the steps −η(g + λw), ``preconditioned`` says that the steps are not along the gradient (Adam).
+    """
 
     states: Mapping[int, Mapping[str, Tensor]]
+    checkpoints: tuple[Checkpoint, ...] = ()
+    weight_decay: float = 0.0
+    preconditioned: bool = False
 
 
 @dataclass(frozen=True)

@@ -101,11 +101,24 @@ def test_many_small_steps_are_taken_together(case: Case, monkeypatch: pytest.Mon
     assert float((found - exact).abs().max()) < 5e-3 * float((exact - start.unsqueeze(2)).abs().max())
 
 
-def test_drift_moves_the_outputs() -> None:
-    start, drift = SAMPLE @ START.T, draw(EXAMPLES * CLASSES, name="drift")
-    nothing = torch.zeros(EXAMPLES, 1, dtype=torch.float64)
-    still = replay([Leg(torch.zeros_like(KERNEL), 2.0, 10, drift)], start, squared_loss_gradient(TARGETS), nothing)
-    torch.testing.assert_close(still[..., 0], start + 2.0 * drift.view(start.shape), rtol=0, atol=1e-12)
+def test_the_rest_of_the_sample_and_weight_decay_drift_the_outputs() -> None:
+    """On half the examples, with the other half's descent as drift along the true path: training itself, exactly."""
+    half, decay = EXAMPLES // 2, 0.01
+    gradient = squared_loss_gradient(TARGETS[:half])
+    weights, legs = START.clone(), []
+    for _ in range(20):
+        residuals = SAMPLE @ weights.T - TARGETS
+        others = -SAMPLE[:half] @ (residuals[half:].T @ SAMPLE[half:] / EXAMPLES).T
+        kernel = KERNEL[: half * CLASSES, : half * CLASSES]
+        legs.append(Leg(kernel, STEP, 1, others, -decay * SAMPLE[:half] @ weights.T))
+        weights = weights - STEP * (residuals.T @ SAMPLE / EXAMPLES + decay * weights)
+    left_out = torch.zeros(half, 2, dtype=torch.float64)
+    left_out[0, 1] = 1
+    found = replay(legs, SAMPLE[:half] @ START.T, gradient, left_out, sample=EXAMPLES)
+    torch.testing.assert_close(found[..., 0], SAMPLE[:half] @ weights.T, rtol=0, atol=1e-12)
+    assert float((found[..., 1] - found[..., 0]).abs().max()) > 1e-3
+    without = replay([Leg(leg.kernel, leg.time, 1) for leg in legs], SAMPLE[:half] @ START.T, gradient, left_out)
+    assert float((without - found).abs().max()) > 1e-3, "the positive control: the drift matters"
 
 
 def test_folds_leave_every_example_out_once() -> None:
