@@ -7,7 +7,6 @@ too, which gives the outputs that those examples would have had, had the network
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -16,8 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softmax
 
-SMOOTH = 0.2
-"""Steps of descent are taken together where together they stay below this in units of n/λ_max …"""
+TOLERANCE = 0.01
+"""Steps of descent are taken together where their velocity changes so little that no output is off by more than this.
+
+In the units of the outputs; the difference between a step of Euler's and one of Heun's, whose own error is far less.
+"""
+
+_LOOK_AHEAD = 4
 
 OutputGradient = Callable[[Float[Tensor, "n p columns"]], Float[Tensor, "n p columns"]]
 """n times the gradient of the mean loss with respect to the outputs, example by example, for several columns."""
@@ -64,19 +68,22 @@ def replay(
     left_out: Float[Tensor, "n columns"],
     *,
     sample: int | None = None,
+    momentum: float = 0.0,
 ) -> Float[Tensor, "n p columns"]:
     """The outputs at the end of the path, in each column descending on all examples but those left out of it.
 
-    Formula: U ← U − h (K (w ∘ ∂l(U)) − others·m/(m−k) − decay), w_i = 0 for an example left out of the column, else
-    1/(m − k), k their number and m = ``sample`` the size of the whole sample, by default these n. h is the
-    step size itself where that is large, and these are the steps of gradient descent; where many steps together are
-    smooth (`SMOOTH`), fewer steps of the second order (Heun's) are taken.
+    Formula: V ← β V + K (w ∘ ∂l(U)) − others·m/(m−k) − decay, U ← U − η V, w_i = 0 for an example left out of the
+    column, else 1/(m − k), k their number, m = ``sample`` the size of the whole sample (by default these n), β the
+    momentum and η/(1−β) the effective step size. These are the steps of gradient descent, exact where the kernel does
+    not move; where many steps together are smooth (`TOLERANCE`), they are taken together by Heun's method, as flow.
     Shapes: start (n, p), left_out (n, columns) of 0 and 1, the result (n, p, columns). Raises: nothing.
     """
     size = len(start) if sample is None else sample
     remaining = size - left_out.sum(dim=0)
     weights = ((1 - left_out) / remaining).unsqueeze(1)
     outputs = start.unsqueeze(2).expand(-1, -1, left_out.shape[1]).contiguous()
+    speed = torch.zeros_like(outputs)
+    together = 1
     for leg in legs:
         drift = torch.zeros_like(outputs)
         if leg.others is not None:
@@ -87,18 +94,25 @@ def replay(
         def velocity(at: Tensor, leg: Leg = leg, drift: Tensor = drift) -> Tensor:
             return drift - (leg.kernel @ (weights * gradient(at)).flatten(0, 1)).view(at.shape)
 
-        # The largest row sum bounds λ_max.
-        rate = float(leg.kernel.abs().sum(dim=1).max()) / size * leg.time
-        smooth = max(1, math.ceil(rate / SMOOTH))
-        if 2 * smooth < leg.steps:
-            step = leg.time / smooth
-            for _ in range(smooth):
-                slope = velocity(outputs)
-                outputs = outputs + step / 2 * (slope + velocity(outputs + step * slope))
-        else:
-            step = leg.time / max(1, leg.steps)
-            for _ in range(max(1, leg.steps)):
-                outputs = outputs + step * velocity(outputs)
+        left, step = leg.steps, leg.time / max(1, leg.steps)
+        while left > 0:
+            slope = velocity(outputs)
+            count = min(together, left)
+            if count > 1:
+                time = count * step
+                bend = time / 2 * (velocity(outputs + time * slope) - slope)
+                error = float(bend.abs().max())
+                if error > TOLERANCE:
+                    together = count // 2
+                    continue
+                outputs, speed, left = outputs + time * slope + bend, slope, left - count
+                together = 2 * count if error < TOLERANCE / 4 and count == together else together
+            else:
+                changed = momentum * speed + (1 - momentum) * slope
+                # In the time of a step, the velocity changes by as much again over the memory of the momentum.
+                if step * float((changed - speed).abs().max()) * _LOOK_AHEAD < TOLERANCE * (1 - momentum):
+                    together = 2
+                outputs, speed, left = outputs + step * changed, changed, left - 1
     return outputs
 
 

@@ -97,7 +97,8 @@ def train(
     if checkpoints and path[-1].steps < step:
         path.append(Checkpoint(step, step * rule.step_size, _copy_state(network)))
     adam = spec.optimiser == "adam"
-    trajectory = Trajectory(states, tuple(path), spec.weight_decay, adam) if states or path else None
+    momentum = 0.0 if adam else spec.momentum
+    trajectory = Trajectory(states, tuple(path), momentum, spec.weight_decay, adam) if states or path else None
     trained = Trained(final, initial, sample, history, trajectory)
     outcome, results = _outcome(spec, network, test, history, seconds)
     return trained, outcome, results

@@ -48,12 +48,14 @@ class Trajectory:
     """Parameters and buffers along the training path.
 
     ``states[e]`` is the state dict after epoch e. ``checkpoints``: the initial network, then steps that grow by
-    `models.train.CHECKPOINT_RATIO`, then the end; empty where they were not asked for. ``weight_decay`` is the λ of
-    the steps −η(g + λw), ``preconditioned`` says that the steps are not along the gradient (Adam).
+    `models.train.CHECKPOINT_RATIO`, then the end; empty where they were not asked for. ``momentum`` and
+    ``weight_decay`` are β and λ of the steps v ← βv + g + λw, w ← w − ηv; ``preconditioned`` says that the steps are
+    not along the gradient (Adam).
     """
 
     states: Mapping[int, Mapping[str, Tensor]]
     checkpoints: tuple[Checkpoint, ...] = ()
+    momentum: float = 0.0
     weight_decay: float = 0.0
     preconditioned: bool = False
 
