@@ -37,6 +37,7 @@ READINGS = pyarrow.schema(
         "status": pyarrow.string(),
         "reason": pyarrow.string(),
         "seconds": pyarrow.float64(),
+        "second_runs": pyarrow.string(),
     }
 )
 """Columns of readings.parquet: the latest reading of each run, measure and revision."""

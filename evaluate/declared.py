@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class Declared:
     """The declaration of a measure, with the attributes of `gapbench.measures.registry.Measure` but for its code.
 
-    ``digest`` is the hash of the code that was declared last; ``trajectory`` says that the measure needs one.
+    ``digest`` is the hash of the code that was declared last; ``trajectory`` says that the measure needs one;
+    ``second_runs`` are the other runs that it needs, by the names of the roots; ``predictor``: it was fitted to the gap
+    (see `gapbench.evaluate.predictors`) and is no measure.
     """
 
     key: str
@@ -27,11 +29,15 @@ class Declared:
     digest: str
     bound: bool = False
     control: bool = False
+    feature: bool = False
+    uses_unlabelled_test_inputs: bool = False
+    predictor: bool = False
     invariances: tuple[str, ...] = ()
     requires: str | None = None
     knobs: Mapping[str, Any] = field(default_factory=dict)
     documentation: str = ""
     trajectory: bool = False
+    second_runs: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -39,11 +45,23 @@ class Declared:
         return self.documentation.partition("\n")[0]
 
 
+def kind(entry: Measure | Declared) -> str:
+    """What an entry is to a leaderboard; only a "measure" is ranked, and a "feature" is not shown."""
+    if entry.control:
+        return "control"
+    if entry.feature:
+        return "feature"
+    if isinstance(entry, Declared) and entry.predictor:
+        return "predictor"
+    return "uses test inputs" if entry.uses_unlabelled_test_inputs else "measure"
+
+
 def declared(measure: Measure, digest: str, needs: tuple[str, ...]) -> Declared:
     """The declaration of a measure whose code has this digest and which needs these roots and quantities."""
     shared = {f.name: getattr(measure, f.name) for f in dataclasses.fields(Declared) if hasattr(measure, f.name)}
     shared["knobs"] = dict(measure.knobs)
-    return Declared(**shared, digest=digest, trajectory="trajectory" in needs)
+    seconds = tuple(root for root in ("seed_twins", "random_label_twin") if root in needs)
+    return Declared(**shared, digest=digest, trajectory="trajectory" in needs, second_runs=seconds)
 
 
 def to_record(entry: Declared) -> dict[str, Any]:
@@ -57,7 +75,8 @@ def from_record(record: Mapping[str, Any]) -> Declared:
     """The inverse of `to_record`; fields of a later version are left out."""
     known = {f.name for f in dataclasses.fields(Declared)}
     fields = {name: value for name, value in record.items() if name in known}
-    fields["invariances"] = tuple(fields.get("invariances", ()))
+    for name in ("invariances", "second_runs"):
+        fields[name] = tuple(fields.get(name, ()))
     return Declared(**fields)
 
 

@@ -1,29 +1,24 @@
-"""Run a zoo: the work of each run, mapped over processes; results travel through the store."""
+"""Run a zoo: what is asked for is checked, the work of its runs is done, and what became of it is told."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
+import itertools
 import time
-from collections.abc import Collection, Generator, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 from gapbench.datasets.errors import InputError, unknown
 from gapbench.evaluate.compaction import compact
 from gapbench.evaluate.declared import declared
-from gapbench.evaluate.progress import reporting
 from gapbench.evaluate.provenance import environment
+from gapbench.evaluate.second_runs import second_runs
 from gapbench.evaluate.store import Store, begin
 from gapbench.evaluate.survey import Survey, survey
-from gapbench.evaluate.work import Instructions, Worked, measure_files, registry_of, work
+from gapbench.evaluate.units import Units
+from gapbench.evaluate.work import Instructions, measure_files, registry_of
 from gapbench.evaluate.zoo import Zoo, parse, shard
 from gapbench.models.spec import RunSpec, run_id
-
-WAIT_SECONDS = 2.0
-"""How long to wait before asking again for runs that another process is working on."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,8 @@ def run(
     check_trajectory(zoo, Store(out))
     store = begin(out, zoo.source_text, [run_id(spec) for spec in zoo.specs])
     differing = store.record_provenance(environment())
-    before = survey(store, specs, instructions)
+    second = second_runs(zoo.specs)
+    before = survey(store, specs, instructions, second)
     store.declare(instructions.measures.values())
     notes = [*_code_notes(before, instructions)]
     if differing:
@@ -94,7 +90,8 @@ def run(
     trained = read = 0
     problems = {run: f"{why} (not tried again without --retry-failed)" for run, why in before.failures.items()}
     try:
-        for worked in _finish(store, before.to_do, instructions, jobs, progress):
+        units = Units(store, instructions, second, jobs, progress)
+        for worked in itertools.chain(units.finished(before.to_do), units.finished_late(zoo.specs, specs)):
             trained += worked.trained
             read += len(worked.statuses)
             if worked.problem:
@@ -103,7 +100,10 @@ def run(
         raise KeyboardInterrupt(
             f"stopped; every finished run is stored in {out}: run the same command again to continue"
         ) from None
-    after = survey(store, specs, instructions)
+    after = survey(store, specs, instructions, second)
+    late = sum(after.missing[entry.key] for entry in instructions.measures.values() if entry.second_runs)
+    if late:
+        notes.append(f"{late} readings wait for second runs (other seeds, random labels) that are not trained yet")
     compact(store)
     outcomes = after.made.outcomes[after.made.outcomes["run"].isin({run_id(spec) for spec in specs})]
     return Summary(
@@ -194,73 +194,3 @@ def _code_notes(state: Survey, instructions: Instructions) -> Iterator[str]:
                 f"measure {key}: its code changed but its revision did not ({number} stored readings were kept): "
                 "raise its revision, or run with --reread"
             )
-
-
-def _finish(
-    store: Store, specs: Sequence[RunSpec], instructions: Instructions, jobs: int, progress: bool
-) -> Iterator[Worked]:
-    remaining = {run_id(spec): spec for spec in specs}
-    with reporting(len(remaining), shown=progress) as report:
-        while remaining:
-            busy = {}
-            with contextlib.closing(_map(store, list(remaining.values()), instructions, jobs)) as results:
-                for worked in results:
-                    report(worked)
-                    yield worked
-                    if worked.busy:
-                        busy[worked.run] = remaining[worked.run]
-            remaining = busy
-            if remaining:
-                time.sleep(WAIT_SECONDS)
-
-
-def _map(
-    store: Store, specs: Sequence[RunSpec], instructions: Instructions, jobs: int
-) -> Generator[Worked, None, None]:
-    if jobs == 1 or len(specs) == 1:
-        with one_thread():
-            for spec in specs:
-                yield work(store.path, spec, instructions)
-        return
-    import joblib
-
-    # Starting the tracker unblocks the interrupt, so it has to run before the workers are started.
-    resource_tracker.ensure_running()
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1), _born_deaf_to_interrupts():
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        results = parallel(joblib.delayed(_work_in_process)(store.path, spec, instructions) for spec in specs)
-    try:
-        yield from results
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a worker process was killed, most likely because memory ran out; every finished run is stored in "
-            f"{store.path}: run the same command again to continue, with fewer --jobs if it happens again"
-        ) from error
-
-
-def _work_in_process(store_path: Path, spec: RunSpec, instructions: Instructions) -> Worked:
-    with one_thread():
-        return work(store_path, spec, instructions)
-
-
-@contextlib.contextmanager
-def _born_deaf_to_interrupts() -> Iterator[None]:
-    """Processes started in the block never receive Ctrl-C, which reaches the whole group; the parent ends them."""
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread while the block runs: the number of threads changes the last bits of sums."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

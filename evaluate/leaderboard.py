@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gapbench.datasets.errors import InputError, unknown
+from gapbench.evaluate.declared import kind
 from gapbench.evaluate.statistics.ceiling import Ceiling, noise_ceiling
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.granulated import PSI, CellPairs, granulated_estimates, granulated_replicates
@@ -42,23 +43,24 @@ Pattern = tuple[list[int], NDArray[np.bool_]]
 def leaderboard(
     table: Table, *, target: str = "error_gap", resamples: int = 1000, permutations: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Every measure of the table scored against the gap; index: the measures' keys, best first.
+    """Every entry of the table but the features scored against the gap; index: their keys, best first.
 
     Runs that did not converge are left out. All scores take the measure times its declared sign, over the runs on which
     it is defined.
 
-    Columns: family, source, sign, control; n (runs that entered); ok, undefined, failed (readings of those runs);
-    seconds (median of a run); for each score S of `SCORES`: S, S_low, S_high (95 % over recipes, see
+    Columns: family, source, sign, control; kind ("measure", "control", "predictor" for what was fitted to the gap, or
+    "uses test inputs" for what sees them without their labels); n (runs that entered); ok, undefined, failed (readings
+    of those runs); seconds (median of a run); for each score S of `SCORES`: S, S_low, S_high (95 % over recipes, see
     `resampling.Estimate`), S_null_low, S_null_high (95 % of permutations) and S_p (their two-sided p-value);
-    psi_AXIS for each axis with _low and _high; rank, rank_low, rank_high: the place among the measures that are no
-    controls and have a `within_noise_tau`, and where it lies in 95 % of ``resamples`` paired bootstrap samples.
+    psi_AXIS for each axis with _low and _high; rank, rank_low, rank_high: the place among those of kind "measure"
+    that have a `within_noise_tau`, and where it lies in 95 % of ``resamples`` paired bootstrap samples.
     A score that is undefined is NaN, and so is a bound; a measure without a value has a row of them.
 
     The nulls: tau_a and tau_b move the gap between whole recipes and shuffle the label noises within a recipe, so that
     the label noise counts as information; granulated and within-noise tau move it between whole recipes within each
     label noise; the AUC shuffles the label noises within a recipe. Seeds always travel together.
 
-    Sorted by `SCORES` in turn; controls stand in place.
+    Sorted by `SCORES` in turn; what is not ranked stands in place.
 
     ``attrs``: target, runs, excluded_not_converged, recipes, configurations, seeds (the most of a recipe), axes,
     noises, constant_gap (label noises in which the gap is constant), cells (axis -> counted, single, constant_gap),
@@ -80,7 +82,7 @@ def leaderboard(
         )
     gap = settled(gap, _ROUNDING)
     design = Design.of(ranked, table.axes)
-    keys = list(table.measures)
+    keys = [key for key, entry in table.measures.items() if kind(entry) != "feature"]
     signs = np.array([table.measures[key].sign for key in keys], np.float64)
     values = table.values.reindex(index=ranked.index, columns=keys).to_numpy(np.float64) * signs
 
@@ -195,6 +197,7 @@ def _descriptions(table: Table, keys: list[str], runs: pd.Index, n: NDArray[np.i
             "source": [entry.source for entry in entries],
             "sign": [entry.sign for entry in entries],
             "control": [entry.control for entry in entries],
+            "kind": [kind(entry) for entry in entries],
             "n": n,
         },
         index=keys,
@@ -216,7 +219,7 @@ def _sorted(frame: pd.DataFrame) -> list[str]:
 def _ranks(
     frame: pd.DataFrame, estimates: Mapping[str, Mapping[str, Estimate]], counts: NDArray[np.int64]
 ) -> pd.DataFrame:
-    ranked = {key: by_score[SCORES[0]] for key, by_score in estimates.items() if not frame.at[key, "control"]}
+    ranked = {key: by_score[SCORES[0]] for key, by_score in estimates.items() if frame.at[key, "kind"] == "measure"}
     contenders = [key for key, estimate in ranked.items() if not math.isnan(estimate.variance)]
     ranks = pd.DataFrame(math.nan, index=frame.index, columns=["rank", "rank_low", "rank_high"])
     if contenders:

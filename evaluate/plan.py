@@ -10,6 +10,7 @@ from pathlib import Path
 from gapbench.evaluate.compaction import Frames, specs
 from gapbench.evaluate.execute import check_specs, make_instructions
 from gapbench.evaluate.progress import duration
+from gapbench.evaluate.second_runs import second_runs
 from gapbench.evaluate.store import Store
 from gapbench.evaluate.survey import Survey, survey
 from gapbench.evaluate.zoo import Zoo, shard
@@ -70,7 +71,7 @@ def plan(
     instructions = make_instructions(zoo, measures, files, retry_failed=retry_failed, reread=reread)
     check_specs(chosen)
     store = Store(out)
-    state = survey(store, chosen, instructions)
+    state = survey(store, chosen, instructions, second_runs(zoo.specs))
     to_do = sum(state.missing.values())
     active = len(chosen) - len(state.failures)
     seconds, untimed = _seconds(state)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pandas
 
+from gapbench.evaluate.declared import kind
 from gapbench.evaluate.files import write_file
 from gapbench.evaluate.leaderboard import leaderboard
+from gapbench.evaluate.predictors import with_predictors
 from gapbench.evaluate.table import Table
 
 _KEY = "remembered_key"
@@ -21,7 +23,9 @@ _KEY = "remembered_key"
 def remembered(
     folder: Path, table: Table, *, target: str, resamples: int, permutations: int, seed: int
 ) -> pandas.DataFrame:
-    """The leaderboard of a zoo's table, from ZOO/leaderboards where it was made from the same table by the same code.
+    """The leaderboard of a zoo's table with its predictors (`with_predictors`).
+
+    It comes from ZOO/leaderboards where it was made from the same table by the same code.
 
     A folder that cannot be written only costs the time to compute it again.
     Raises: as `leaderboard`.
@@ -33,7 +37,8 @@ def remembered(
         stored = pandas.read_parquet(path)
         if stored.attrs.pop(_KEY, None) == key:
             return stored
-    frame = leaderboard(table, target=target, resamples=resamples, permutations=permutations, seed=seed)
+    extended = with_predictors(table, target=target, seed=seed)
+    frame = leaderboard(extended, target=target, resamples=resamples, permutations=permutations, seed=seed)
     if os.access(folder, os.W_OK):
         kept = frame.copy()
         kept.attrs = {**frame.attrs, _KEY: key}
@@ -50,7 +55,7 @@ def _key(table: Table, arguments: Mapping[str, object]) -> str:
         digest.update(str(list(frame.columns)).encode())
         digest.update(pandas.util.hash_pandas_object(frame).to_numpy().tobytes())
     for key, entry in table.measures.items():
-        digest.update(f"{key} {entry.family} {entry.source} {entry.sign} {entry.control}".encode())
+        digest.update(f"{key} {entry.family} {entry.source} {entry.sign} {kind(entry)}".encode())
     if table.test_errors is not None:
         digest.update(table.test_errors.tobytes())
     digest.update(_code().encode())
@@ -59,7 +64,11 @@ def _key(table: Table, arguments: Mapping[str, object]) -> str:
 
 @cache
 def _code() -> str:
-    """A hash of the sources of the leaderboard and of the statistics."""
+    """A hash of the sources of the leaderboard, of the predictors and of the statistics."""
     here = Path(__file__).parent
-    sources: Sequence[Path] = [here / "leaderboard.py", *sorted((here / "statistics").glob("*.py"))]
+    sources: Sequence[Path] = [
+        here / "leaderboard.py",
+        here / "predictors.py",
+        *sorted((here / "statistics").glob("*.py")),
+    ]
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()

@@ -67,7 +67,11 @@ class Store:
 
     def runs(self) -> list[str]:
         """The ids of the finished runs."""
-        return [run for run, folder in self.folders() if (folder / "outcome.json").exists()]
+        return [run for run, _ in self.folders() if self.is_finished(run)]
+
+    def is_finished(self, run: str) -> bool:
+        """Whether a run is trained and stored."""
+        return (self.folder(run) / "outcome.json").exists()
 
     def stored(self, run: str) -> Stored | None:
         """A finished run, `None` where it is not finished.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas
 
 from gapbench.evaluate.compaction import Frames, frames
+from gapbench.evaluate.second_runs import SecondRuns
 from gapbench.evaluate.store import Store
 from gapbench.evaluate.work import Instructions
 from gapbench.models.spec import RunSpec, run_id
@@ -33,8 +34,10 @@ class Survey:
     changed: Mapping[str, int]
 
 
-def survey(store: Store, specs: Sequence[RunSpec], instructions: Instructions) -> Survey:
-    """Look at a zoo without changing it.
+def survey(
+    store: Store, specs: Sequence[RunSpec], instructions: Instructions, second: Mapping[str, SecondRuns]
+) -> Survey:
+    """Look at a zoo without changing it; ``second``: the second runs of each run, by id.
 
     Raises: Damaged where a stored file is.
     """
@@ -50,6 +53,7 @@ def survey(store: Store, specs: Sequence[RunSpec], instructions: Instructions) -
     rows = rows[rows["run"].isin(stored)]
     differs = rows["digest"] != rows["digest_now"]
     again = (rows["status"] == "failed") & instructions.retry_failed | differs & instructions.reread
+    again |= _made_from_others(rows, instructions, second)
     done_by_run = rows[~again].groupby("run").size()
     done_by_measure = rows[~again].groupby("measure").size()
     active = [run for run in runs if run not in failures]
@@ -67,6 +71,18 @@ def survey(store: Store, specs: Sequence[RunSpec], instructions: Instructions) -
         },
         changed={str(key): int(number) for key, number in rows[differs].groupby("measure").size().items()},
     )
+
+
+def _made_from_others(
+    rows: pandas.DataFrame, instructions: Instructions, second: Mapping[str, SecondRuns]
+) -> pandas.Series[bool]:
+    """Which readings were made from other second runs than there are now on the grid."""
+    found = pandas.Series(False, index=rows.index)
+    for entry in instructions.measures.values():
+        if entry.second_runs:
+            own = rows[rows["measure"] == entry.key]
+            found[own.index] = own["second_runs"] != [second[run].key(entry) for run in own["run"]]
+    return found
 
 
 def _current(readings: pandas.DataFrame, instructions: Instructions) -> pandas.DataFrame:

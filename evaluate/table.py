@@ -94,7 +94,7 @@ def _readings(stored: pandas.DataFrame, chosen: Mapping[str, Measure | Declared]
             "revision": pandas.Series([entry.revision for entry in chosen.values()], dtype="int64"),
         }
     )
-    return stored.merge(wanted, on=["measure", "revision"]).drop(columns="digest")
+    return stored.merge(wanted, on=["measure", "revision"]).drop(columns=["digest", "second_runs"])
 
 
 def _runs(made: Frames) -> tuple[pandas.DataFrame, tuple[str, ...]]:

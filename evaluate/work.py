@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from gapbench.datasets.errors import InputError
 from gapbench.evaluate import files, tensors
 from gapbench.evaluate.claim import Claim, claimed, holder
 from gapbench.evaluate.declared import Declared
+from gapbench.evaluate.rebuild import rebuilt, rebuilt_second_runs
+from gapbench.evaluate.second_runs import SecondRuns
 from gapbench.evaluate.store import HISTORY, TEST, TRAJECTORY, WEIGHTS, Store, Stored
 from gapbench.models.spec import RunSpec, run_id, twin
 
@@ -43,12 +46,16 @@ class Instructions:
     reread: bool = False
     data_dir: str | None = None
 
-    def pending(self, readings: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
-        """The keys of the measures still to be read on a run with these readings."""
-        return [key for key, entry in self.measures.items() if self._wanted(readings.get((key, entry.revision)), entry)]
+    def pending(self, readings: Mapping[tuple[str, int], Mapping[str, Any]], second: SecondRuns) -> list[str]:
+        """The keys of the measures still to be read on a run with these readings and second runs."""
+        return [
+            key
+            for key, entry in self.measures.items()
+            if self._wanted(readings.get((key, entry.revision)), entry, second)
+        ]
 
-    def _wanted(self, row: Mapping[str, Any] | None, entry: Declared) -> bool:
-        if row is None:
+    def _wanted(self, row: Mapping[str, Any] | None, entry: Declared, second: SecondRuns) -> bool:
+        if row is None or (entry.second_runs and row.get("second_runs") != second.key(entry)):
             return True
         if self.retry_failed and row["status"] == "failed":
             return True
@@ -66,11 +73,11 @@ class Worked:
     busy: str = ""
 
 
-def work(store_path: Path, spec: RunSpec, instructions: Instructions) -> Worked:
+def work(store_path: Path, spec: RunSpec, instructions: Instructions, second: SecondRuns) -> Worked:
     """Train a run unless it is stored, read what is pending, and store both; all of it or, if killed, a resumable part.
 
     A network is read as it was stored, never as training left it in memory, so an interrupted run ends with the same
-    bits as an undisturbed one.
+    bits as an undisturbed one. Measures that need second runs are left pending until all of these are stored.
 
     Raises: InputError where the spec or the data is wrong; StorageError where the file system refuses.
     """
@@ -83,7 +90,7 @@ def work(store_path: Path, spec: RunSpec, instructions: Instructions) -> Worked:
         files.remove_temporaries(folder)
         store.write_spec(spec)
         try:
-            return _Work(store, spec, instructions, claim).done()
+            return _Work(store, spec, instructions, second, claim).done()
         except files.Damaged as error:
             return Worked(run, problem=str(error))
         except _ClaimLost:
@@ -101,15 +108,20 @@ class _TrainingFailed(Exception):
 class _Work:
     """The steps of `work` on one claimed run, which share its data and, if it was made, its trajectory."""
 
-    def __init__(self, store: Store, spec: RunSpec, instructions: Instructions, claim: Claim) -> None:
-        self.store, self.spec, self.instructions, self.claim = store, spec, instructions, claim
+    def __init__(
+        self, store: Store, spec: RunSpec, instructions: Instructions, second: SecondRuns, claim: Claim
+    ) -> None:
+        self.store, self.spec, self.instructions, self.second, self.claim = store, spec, instructions, second, claim
         self.run = run_id(spec)
 
     @functools.cached_property
     def data(self) -> Data:
+        return self._load(self.spec)
+
+    def _load(self, spec: RunSpec) -> Data:
         from gapbench.datasets.load import load
 
-        return load(self.spec.data, self.instructions.data_dir)
+        return load(spec.data, self.instructions.data_dir)
 
     def done(self) -> Worked:
         stored = self.store.stored(self.run)
@@ -125,7 +137,8 @@ class _Work:
                 self.store.write_error(self.run, str(error))
                 return Worked(self.run, problem=str(error))
             trained = True
-        pending = self.instructions.pending(self.store.readings(self.run))
+        wanted = self.instructions.pending(self.store.readings(self.run), self.second)
+        pending = [key for key in wanted if self._second_runs_are_stored(key)]
         if not pending:
             return Worked(self.run, trained)
         try:
@@ -137,6 +150,10 @@ class _Work:
         self._check_claim()
         self.store.append_readings(self.run, readings)
         return Worked(self.run, trained, tuple(reading.status for reading in readings))
+
+    def _second_runs_are_stored(self, key: str) -> bool:
+        needed = self.second.needed(self.instructions.measures[key])
+        return all(self.store.is_finished(run_id(spec)) for spec in needed)
 
     def _train_and_store(self) -> tuple[Stored, bytes | None]:
         self.store.log_training(self.run, "start")
@@ -179,12 +196,23 @@ class _Work:
         failure = ""
         if late and self.instructions.trajectory_epochs and trajectory is None:
             trajectory, failure = self._trajectory(stored)
-        trained = self._rebuilt(stored, trajectory)
+        trained = rebuilt(self.store, stored, self.data[0], trajectory)
+        entries = [self.instructions.measures[key] for key in pending]
+        roots = {root for entry in entries for root in entry.second_runs}
+        beside = rebuilt_second_runs(self.store, self.second, roots, self.data[0], lambda spec: self._load(spec)[0])
+        inputs = self.data[1].inputs if any(entry.uses_unlabelled_test_inputs for entry in entries) else None
+        trained = dataclasses.replace(trained, **beside, unlabelled_test_inputs=inputs)
         # Without the label noise in it, the seed is that of the twin too: they share their random numbers.
         seed = _reading_seed(self.spec)
         possible = [entry for entry in measures if not (failure and entry.key in late)]
         readings = {reading.measure: reading for reading in read(possible, registry, trained, seed=seed)}
-        return [readings.get(entry.key) or _failed(entry.key, registry, failure) for entry in measures]
+        return [
+            dataclasses.replace(
+                readings.get(entry.key) or _failed(entry.key, registry, failure),
+                second_runs=self.second.key(self.instructions.measures[entry.key]),
+            )
+            for entry in measures
+        ]
 
     def _trajectory(self, stored: Stored) -> tuple[bytes | None, str]:
         if TRAJECTORY in stored.digests:
@@ -206,22 +234,6 @@ class _Work:
             self._check_claim()
             self.store.add(stored, TRAJECTORY, content)
         return content, ""
-
-    def _rebuilt(self, stored: Stored, trajectory: bytes | None) -> Any:
-        from gapbench.datasets.seeds import generator
-        from gapbench.models.build import build
-        from gapbench.models.trained import Trained
-
-        sample = self.data[0]
-        # The generator is of no consequence: every value is replaced.
-        network = build(self.spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(0))
-        names = list(network.state_dict())
-        initial, final = tensors.weights(self.store.content(stored, WEIGHTS), names)
-        network.load_state_dict(final)
-        network.eval()
-        history = tensors.history(self.store.content(stored, HISTORY))
-        path = None if trajectory is None else tensors.trajectory(trajectory, names)
-        return Trained(network, initial, sample, history, path)
 
     def _check_claim(self) -> None:
         if not self.claim.held():

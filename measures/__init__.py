@@ -7,6 +7,7 @@ from gapbench.measures import (
     capacity,
     controls,
     curvature,
+    features,
     kernel,
     margins,
     norms,
@@ -18,7 +19,9 @@ from gapbench.measures import (
     sharpness,
     spectral,
     spectrum,
+    stability,
     tangent,
+    weight_statistics,
 )
 from gapbench.measures.registry import (
     Estimate,
@@ -37,6 +40,7 @@ _MODULES = (
     perturbation,
     curvature,
     tangent,
+    features,
     capacity,
     norms,
     spectral,
@@ -47,6 +51,8 @@ _MODULES = (
     optimisation,
     kernel,
     spectrum,
+    stability,
+    weight_statistics,
     controls,
 )
 

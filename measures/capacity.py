@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.layers import Layer, trace
-from gapbench.measures.registry import Undefined, measure
+from gapbench.measures.registry import Undefined, measure, variants
+from gapbench.models.trained import History, Trained
 
 
 @measure(source="jiang2020, eq. 20", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))
@@ -105,6 +106,37 @@ def vc_gap_bound(
     error = float((logits.argmax(dim=1) != train.labels).double().mean())
     epsilon = (capacity * (math.log(examples / capacity) + 1) - math.log(delta / 4)) / examples
     return epsilon / 2 * (1 + math.sqrt(1 + 4 * error / epsilon))
+
+
+@measure(
+    source="zhang2017, section 2.2",
+    sign=+1,
+    invariances=("rescaling", "unit_permutation", "example_permutation"),
+    cost="second run",
+)
+def rademacher_random_labels(
+    history: History, random_label_twin: Trained, train: Split, *, same_steps: bool = False
+) -> float:
+    """How well the same recipe fits random labels: an empirical Rademacher complexity of what training can reach.
+
+    Formula: (a − 1/C)/(1 − 1/C), a the training accuracy of the random-label twin at the end of its training: 0 at
+    chance, 1 where random labels are fitted; for two classes it is 2a − 1, the correlation with random signs. With
+    ``same_steps``, a is taken where the twin had taken as many optimiser steps as this run (the last end of an epoch
+    not later than that), since what training can reach depends on how long it is. One draw of the labels.
+    Raises: Undefined where there is no random-label twin, its history was not kept, or there is one class.
+    Sign: the uniform bound on the gap is twice the Rademacher complexity.
+    """
+    curve = random_label_twin.history
+    if curve is None:
+        raise Undefined("the history of the random-label twin was not kept")
+    if train.classes < 2:
+        raise Undefined("with one class no label is random")
+    epoch = int((curve.steps <= history.steps[-1]).sum()) - 1 if same_steps else -1
+    chance = 1 / train.classes
+    return (1 - float(curve.error[epoch]) - chance) / (1 - chance)
+
+
+variants(rademacher_random_labels, same_steps=(True,))
 
 
 @measure(source="novak2018, section 3", sign=+1, invariances=("rescaling", "unit_permutation"), cost="forward")

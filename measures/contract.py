@@ -20,9 +20,9 @@ from gapbench.datasets.spec import DataSpec, Split
 from gapbench.measures.layers import with_state
 from gapbench.measures.read import Reading, read
 from gapbench.measures.registry import Measure, Registry
-from gapbench.models.spec import RunSpec
+from gapbench.models.spec import RunSpec, twin
 from gapbench.models.train import train
-from gapbench.models.trained import Trained, Trajectory
+from gapbench.models.trained import Trained
 
 TOLERANCE = 1e-6
 """Relative: weights are rescaled and summed in float32, whose rounding is 6e-8 an operation."""
@@ -43,14 +43,34 @@ class Check:
 
 @lru_cache(maxsize=1)
 def example_networks() -> Mapping[str, Trained]:
-    """Small trained networks, the same in every process: MLPs on true and random labels, a deeper one, a small CNN."""
+    """Small trained networks, the same in every process: MLPs on true and random labels, a deeper one, a small CNN.
+
+    The first and the third have a seed twin and a random-label twin.
+    """
     data = DataSpec("gaussian_mixture", train_size=48, dimension=6, classes=3, test_size=100)
     plain = RunSpec(data, "mlp", width=12, depth=1, learning_rate=0.05, batch_size=12, max_epochs=200)
     noisy = dataclasses.replace(plain, data=dataclasses.replace(data, label_noise=1.0), width=24, max_epochs=400)
     deep = dataclasses.replace(plain, depth=3, width=16, seed=1)
     images = dataclasses.replace(plain, data=DataSpec("digits", train_size=48), architecture="cnn", width=8, depth=2)
-    specs = {"mlp": plain, "mlp on random labels": noisy, "deep mlp": deep, "cnn": images}
-    return {name: train(spec, load(spec.data), trajectory_epochs=(1,))[0] for name, spec in specs.items()}
+    return {
+        "mlp": _with_second_runs(plain),
+        "mlp on random labels": _trained(noisy),
+        "deep mlp": _with_second_runs(deep),
+        "cnn": _trained(images),
+    }
+
+
+def _trained(spec: RunSpec) -> Trained:
+    return train(spec, load(spec.data), trajectory_epochs=(1,), checkpoints=True)[0]
+
+
+def _with_second_runs(spec: RunSpec) -> Trained:
+    return dataclasses.replace(
+        _trained(spec),
+        seed_twins=(_trained(dataclasses.replace(spec, seed=spec.seed + 1)),),
+        random_label_twin=_trained(dataclasses.replace(twin(spec), max_epochs=400)),
+        unlabelled_test_inputs=load(spec.data)[1].inputs,
+    )
 
 
 def check(measures: Sequence[Measure], registry: Registry) -> list[Check]:
@@ -156,7 +176,9 @@ def _with_states(
         return dataclasses.replace(trained, network=network)
     trajectory = trained.trajectory
     if trajectory is not None:
-        trajectory = Trajectory({epoch: change(dict(state)) for epoch, state in trajectory.states.items()})
+        states = {epoch: change(dict(state)) for epoch, state in trajectory.states.items()}
+        points = tuple(dataclasses.replace(point, state=change(dict(point.state))) for point in trajectory.checkpoints)
+        trajectory = dataclasses.replace(trajectory, states=states, checkpoints=points)
     return dataclasses.replace(trained, network=network, initial=change(dict(trained.initial)), trajectory=trajectory)
 
 

@@ -25,7 +25,7 @@ class Reading:
 
     ``status`` is "ok", "undefined" (the measure has no value here) or "failed" (it raised, returned a value that is
     not finite, or broke its contract). ``seconds`` is its own time plus that of the shared quantities it was the
-    first to need, so seconds add up.
+    first to need, so seconds add up. ``second_runs``: the ids of the second runs it was made from, where they have any.
     """
 
     measure: str
@@ -36,6 +36,7 @@ class Reading:
     status: str
     reason: str
     seconds: float
+    second_runs: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,33 @@ class _Absent:
     reason: str
 
 
+_MISSING = {
+    "history": "the history of this run was not kept",
+    "trajectory": "the trajectory of this run was not kept",
+    "seed_twins": "this run has no seed twin (the same recipe and data, another seed)",
+    "random_label_twin": "this run has no random-label twin (the same recipe and seed, label noise 1)",
+    "unlabelled_test_inputs": "no test inputs were given",
+}
+"""Why a root that a run may lack is absent."""
+
+
 def read(measures: Sequence[Measure], registry: Registry, trained: Trained, *, seed: int = 0) -> list[Reading]:
     """The readings of these measures on one network, in the order given.
 
     Each quantity is computed once, and dropped after its last use. Every function gets its own generator, derived
     from ``seed`` and its name, so a value does not depend on what else is read. The network, its training sample and
-    the global generators are compared before and after every function; one that changes them fails by name, and the
-    change is undone.
+    the global generators, and those of its second runs, are compared before and after every function; one that changes
+    them fails by name, and the change is undone.
     """
     values: dict[str, Any] = {root: getattr(trained, root) for root in ROOTS if root != "rng"}
-    for root in ("history", "trajectory"):
+    for root, reason in _MISSING.items():
         if values[root] is None:
-            values[root] = _Absent("undefined", f"the {root} of this run was not kept")
-    if not all(torch.isfinite(tensor).all() for tensor in trained.network.state_dict().values()):
+            values[root] = _Absent("undefined", reason)
+    if _diverged(trained):
         values["network"] = _Absent("undefined", "the network's weights are not finite: its training diverged")
+    for root, runs in _second_runs(trained).items():
+        if any(map(_diverged, runs)):
+            values[root] = _Absent("undefined", f"the weights of its {root} are not finite: that training diverged")
     guard = _Guard(trained)
     order = sorted(measures, key=lambda m: _large_first(m, registry))
     uses = Counter(need for m in order for need in _demand(m, registry))
@@ -77,6 +91,15 @@ def read(measures: Sequence[Measure], registry: Registry, trained: Trained, *, s
             if uses[need] == 0:
                 values.pop(need, None)
     return [readings[entry.key] for entry in measures]
+
+
+def _second_runs(trained: Trained) -> dict[str, tuple[Trained, ...]]:
+    twin = trained.random_label_twin
+    return {"seed_twins": trained.seed_twins or (), "random_label_twin": () if twin is None else (twin,)}
+
+
+def _diverged(trained: Trained) -> bool:
+    return not all(bool(torch.isfinite(tensor).all()) for tensor in trained.network.state_dict().values())
 
 
 def _demand(entry: Measure, registry: Registry) -> tuple[str, ...]:
@@ -140,50 +163,73 @@ def _number(value: Any) -> float:
 
 
 class _Guard:
-    """Notices, and undoes, a change of the network, its sample, or a global generator."""
+    """Notices, and undoes, a change of the network, its sample, its second runs, or a global generator."""
 
     def __init__(self, trained: Trained) -> None:
-        self.trained = trained
-        self.state = copy.deepcopy(trained.network.state_dict())
-        self.initial = {name: tensor.clone() for name, tensor in trained.initial.items()}
-        self.inputs = trained.train.inputs.clone()
-        self.labels = trained.train.labels.clone()
-        self.training = [module.training for module in trained.network.modules()]
-        self.requires_grad = [parameter.requires_grad for parameter in trained.network.parameters()]
+        twins = [twin for runs in _second_runs(trained).values() for twin in runs]
+        self.runs = [_Watched(trained, "the "), *(_Watched(twin, "a second run's ") for twin in twins)]
+        # Twins may share their sample: each tensor is kept once.
+        self.data: dict[int, tuple[str, torch.Tensor, torch.Tensor]] = {}
+        for run in (trained, *twins):
+            self._keep("training inputs", run.train.inputs)
+            self._keep("training labels", run.train.labels)
+        if trained.unlabelled_test_inputs is not None:
+            self._keep("test inputs", trained.unlabelled_test_inputs)
         self.random = _global_random_state()
+
+    def _keep(self, name: str, tensor: torch.Tensor) -> None:
+        if id(tensor) not in self.data:
+            self.data[id(tensor)] = (name, tensor, tensor.clone())
 
     def offence(self) -> str:
         """What was changed since the last call, in words; empty if nothing was."""
-        changed = [name for name, now in self.trained.network.state_dict().items() if not _same(now, self.state[name])]
-        if changed:
-            self.trained.network.load_state_dict(self.state)
-            return f"changed the network ({', '.join(changed)}): work on a copy"
-        if [module.training for module in self.trained.network.modules()] != self.training:
-            for module, mode in zip(self.trained.network.modules(), self.training):
-                module.training = mode
-            return "changed the network's training mode: work on a copy"
-        if [parameter.requires_grad for parameter in self.trained.network.parameters()] != self.requires_grad:
-            for parameter, flag in zip(self.trained.network.parameters(), self.requires_grad):
-                parameter.requires_grad_(flag)
-            return "changed which parameters require gradients: work on a copy"
-        if any(parameter.grad is not None for parameter in self.trained.network.parameters()):
-            self.trained.network.zero_grad(set_to_none=True)
-            return "left gradients in the network: use torch.autograd.grad, or work on a copy"
-        for name, tensor in self.trained.initial.items():
-            if not _same(tensor, self.initial[name]):
-                tensor.copy_(self.initial[name])
-                return f"changed the initial weights ({name})"
-        for name, now, then in (
-            ("inputs", self.trained.train.inputs, self.inputs),
-            ("labels", self.trained.train.labels, self.labels),
-        ):
+        for run in self.runs:
+            offence = run.offence()
+            if offence:
+                return offence
+        for name, now, then in self.data.values():
             if not _same(now, then):
                 now.copy_(then)
-                return f"changed the training {name}"
+                return f"changed the {name}"
         state = _global_random_state()
         if not _equal_random_state(state, self.random):
             _restore_random_state(self.random)
             return "used the global random generator: take a parameter named rng and draw from that"
+        return ""
+
+
+class _Watched:
+    """The network and the initial weights of one run as they were; ``whose`` says in words which run's."""
+
+    def __init__(self, trained: Trained, whose: str) -> None:
+        self.trained, self.whose = trained, whose
+        self.state = copy.deepcopy(trained.network.state_dict())
+        self.initial = {name: tensor.clone() for name, tensor in trained.initial.items()}
+        self.training = [module.training for module in trained.network.modules()]
+        self.requires_grad = [parameter.requires_grad for parameter in trained.network.parameters()]
+
+    def offence(self) -> str:
+        """What was changed since the last call, in words; empty if nothing was."""
+        network, whose = self.trained.network, self.whose
+        changed = [name for name, now in network.state_dict().items() if not _same(now, self.state[name])]
+        if changed:
+            network.load_state_dict(self.state)
+            return f"changed {whose}network ({', '.join(changed)}): work on a copy"
+        if [module.training for module in network.modules()] != self.training:
+            for module, mode in zip(network.modules(), self.training):
+                module.training = mode
+            return f"changed {whose}network's training mode: work on a copy"
+        if [parameter.requires_grad for parameter in network.parameters()] != self.requires_grad:
+            for parameter, flag in zip(network.parameters(), self.requires_grad):
+                parameter.requires_grad_(flag)
+            return f"changed which parameters of {whose}network require gradients: work on a copy"
+        if any(parameter.grad is not None for parameter in network.parameters()):
+            network.zero_grad(set_to_none=True)
+            return f"left gradients in {whose}network: use torch.autograd.grad, or work on a copy"
+        for name, tensor in self.trained.initial.items():
+            if not _same(tensor, self.initial[name]):
+                tensor.copy_(self.initial[name])
+                return f"changed {whose}initial weights ({name})"
         return ""
 
 

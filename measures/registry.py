@@ -21,7 +21,13 @@ from gapbench.measures.digests import digest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-ROOTS = ("network", "initial", "train", "history", "trajectory", "rng")
+SECOND_RUNS = ("seed_twins", "random_label_twin")
+"""The roots that are other runs; a measure that needs one is read when those are trained."""
+
+TEST_INPUTS = "unlabelled_test_inputs"
+"""The root that only measures declared with ``uses_unlabelled_test_inputs`` may need."""
+
+ROOTS = ("network", "initial", "train", "history", "trajectory", *SECOND_RUNS, TEST_INPUTS, "rng")
 """What a measure may see of a trained network: the fields of `Trained`, and `rng`, a generator of its own."""
 
 INVARIANCES = ("rescaling", "unit_permutation", "example_permutation", "example_duplication", "input_rotation")
@@ -337,7 +343,8 @@ def collect(module: ModuleType, family: str | None = None) -> list[Measure | Qua
 def build(items: Iterable[Measure | Quantity]) -> Registry:
     """A registry of these entries.
 
-    Raises: InputError where two entries share a name, or a need is no quantity and no root.
+    Raises: InputError where two entries share a name, a need is no quantity and no root, a quantity needs itself, or a
+    measure sees test inputs, directly or through quantities, and does not declare it.
     """
     measures: dict[str, Measure] = {}
     quantities: dict[str, Quantity] = {}
@@ -358,6 +365,11 @@ def build(items: Iterable[Measure | Quantity]) -> Registry:
             if need not in quantities and need not in ROOTS:
                 raise InputError(f"{entry.name}, parameter {need}: {unknown('quantity', need, (*quantities, *ROOTS))}")
     _refuse_cycles(quantities)
+    for entry in measures.values():
+        if TEST_INPUTS in _closure(entry.needs, quantities) and not entry.uses_unlabelled_test_inputs:
+            raise InputError(
+                f"{entry.name} sees test inputs: declare it with @measure(..., uses_unlabelled_test_inputs=True)"
+            )
     return Registry(MappingProxyType(measures), MappingProxyType(quantities))
 
 

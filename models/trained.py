@@ -65,7 +65,9 @@ class Trained:
     """A trained network and all that a complexity measure may look at: no test data, no gap, no spec.
 
     ``network`` is in evaluation mode; ``initial`` is its state dict before training; ``train`` is the sample it was
-    trained on, with the labels it was trained on.
+    trained on, with the labels it was trained on. Second runs: ``seed_twins`` have the same recipe and sample and other
+    seeds; ``random_label_twin`` has the same recipe, seed and inputs and labels drawn at random (for a run on random
+    labels, it is that run). ``unlabelled_test_inputs`` are for measures that declare that they use them.
     """
 
     network: nn.Module
@@ -73,6 +75,9 @@ class Trained:
     train: Split
     history: History | None = None
     trajectory: Trajectory | None = None
+    seed_twins: tuple[Trained, ...] | None = None
+    random_label_twin: Trained | None = None
+    unlabelled_test_inputs: Float[Tensor, " n *shape"] | None = None
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,8 @@ def _facts(entry: Measure, registry: Registry) -> list[tuple[str, str]]:
         ("sign", f"{_SIGNS[entry.sign]} (a {direction} value predicts a larger gap)"),
         ("bound", "yes, of the error gap" if entry.bound else ""),
         ("control", "yes, not ranked" if entry.control else ""),
+        ("feature", "yes, an input of the predictors, not ranked" if entry.feature else ""),
+        ("test inputs", "seen without their labels: listed apart" if entry.uses_unlabelled_test_inputs else ""),
         ("needs", ", ".join(entry.needs) + (f" (through them: {', '.join(through)})" if through else "")),
         ("cost", registry.cost(entry)),
         ("knobs", ", ".join(f"{name}={value!r}" for name, value in knobs(entry).items())),
@@ -193,5 +195,6 @@ def listing(registry: Registry, family: str | None = None, glob: str | None = No
 
 
 def _flags(entry: Measure) -> str:
-    flags = [name for name in ("bound", "control") if getattr(entry, name)]
+    flags = [name for name in ("bound", "control", "feature") if getattr(entry, name)]
+    flags += ["test inputs"] * entry.uses_unlabelled_test_inputs
     return f"({', '.join(flags)}) " if flags else ""

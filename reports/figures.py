@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gapbench.reports.scores import RANKING, SCORES, ceiling, place, rows, target_label
+from gapbench.reports.scores import MEASURE, RANKING, SCORES, ceiling, place, rows, target_label
 
 if TYPE_CHECKING:
     from gapbench.evaluate.table import Table
@@ -211,8 +211,8 @@ def whiskers(frame: pd.DataFrame, score: str = RANKING) -> Figure:
                 axes.axvline(limit["ceiling"], color=_INK, linestyle="--", linewidth=0.8, label="noise ceiling")
             )
         axes.set_yticks(range(len(shown)), list(shown.index))
-        for label, control in zip(axes.get_yticklabels(), shown["control"], strict=True):
-            label.set_color(_GREY if control else _INK)
+        for label, kind in zip(axes.get_yticklabels(), shown["kind"], strict=True):
+            label.set_color(_INK if kind == MEASURE else _GREY)
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set(
             xlabel=f"{SCORES[score].title} with the {target_label(str(frame.attrs['target']))}", xlim=_limits(score)
@@ -227,7 +227,7 @@ def _limits(score: str) -> tuple[float, float]:
 
 def _draw_whiskers(axes: Any, frame: pd.DataFrame, score: str) -> None:
     for y, row in enumerate(rows(frame)):
-        colour = _GREY if row["control"] else _INK
+        colour = _INK if row["kind"] == MEASURE else _GREY
         if math.isfinite(row[f"{score}_null_low"]):
             band = (row[f"{score}_null_low"], row[f"{score}_null_high"])
             axes.fill_betweenx((y - 0.38, y + 0.38), *band, **_BAND)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from gapbench.reports.scores import (
+    MEASURE,
     RANKING,
     ceiling,
     decimal,
@@ -66,9 +67,9 @@ _NAMED = 6
 def answer(frame: pd.DataFrame) -> tuple[Sentence, Sentence, Sentence]:
     """Three sentences: who leads and how surely, how many know nothing, and which famous ones fail the randomisation.
 
-    A measure competes where it is no control and has a ranking score. It *reaches* the leader where its interval
-    holds the leader's score; it *knows nothing* where its score is inside its null band; it *fails* the randomisation
-    test where its AUC is not above that score's null band.
+    A measure competes where it has a ranking score; controls and predictors do not. It *reaches* the leader where its
+    interval holds the leader's score; it *knows nothing* where its score is inside its null band; it *fails* the
+    randomisation test where its AUC is not above that score's null band.
     """
     return _leaders(frame), _inside(frame), _randomisation(frame)
 
@@ -126,7 +127,7 @@ def _inside(frame: pd.DataFrame) -> Sentence:
 
 
 def _randomisation(frame: pd.DataFrame) -> Sentence:
-    candidates = frame[~frame["control"].astype(bool)]
+    candidates = frame[frame["kind"] == MEASURE]
     where = places(candidates, "randomisation_auc")
     judged = where[where != ""]
     if judged.empty:

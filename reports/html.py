@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -52,6 +53,7 @@ def report(
 def page(table: Table, frame: pd.DataFrame, provenance: Mapping[str, Any], references: Mapping[str, Reference]) -> str:
     """The page itself; see `report`."""
     target = str(frame.attrs["target"])
+    table = _shown(table, frame)
     levels = figures.noise_levels(table)
     sentences = answer(frame)
     context = {
@@ -77,6 +79,17 @@ def page(table: Table, frame: pd.DataFrame, provenance: Mapping[str, Any], refer
         "provenance": list(sections.flat(provenance)),
     }
     return _environment().get_template("report.html.j2").render(context)
+
+
+def _shown(table: Table, frame: pd.DataFrame) -> Table:
+    """The table without what the leaderboard does not show: the features of predictors."""
+    keys = [key for key in table.measures if key in frame.index]
+    return dataclasses.replace(
+        table,
+        values=table.values[keys],
+        readings=table.readings[table.readings["measure"].isin(keys)],
+        measures={key: table.measures[key] for key in keys},
+    )
 
 
 def _environment() -> jinja2.Environment:

@@ -50,6 +50,9 @@ SCORES: Mapping[str, Score] = {
 RANKING = "within_noise_tau"
 """The score that orders the leaderboard."""
 
+MEASURE = "measure"
+"""The kind of row that is ranked."""
+
 TARGETS: Mapping[str, tuple[str, str]] = {
     "error_gap": ("error gap", "fraction"),
     "loss_gap": ("loss gap", "nats"),
@@ -114,17 +117,17 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def ranked(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that compete: no controls, and a ranking score."""
-    return frame[~frame["control"].astype(bool) & frame[RANKING].notna()]
+    """The rows that compete: measures with a ranking score."""
+    return frame[(frame["kind"] == MEASURE) & frame[RANKING].notna()]
 
 
 def rank_labels(frame: pd.DataFrame) -> list[str]:
-    """The rank of every row, counted down the frame: "" for a control, "–" where the ranking score is missing."""
+    """The rank of every row, counted down the frame: "" for what is no measure, "–" without a ranking score."""
     labels, rank = [], 0
     for row in rows(frame):
-        competes = not row["control"] and math.isfinite(row[RANKING])
+        competes = row["kind"] == MEASURE and math.isfinite(row[RANKING])
         rank += competes
-        labels.append(str(rank) if competes else "" if row["control"] else "–")
+        labels.append(str(rank) if competes else "–" if row["kind"] == MEASURE else "")
     return labels
 
 

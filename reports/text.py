@@ -10,6 +10,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from gapbench.reports.scores import (
+    MEASURE,
     RANKING,
     SCORES,
     ceiling_text,
@@ -30,7 +31,7 @@ _INSIDE = "○"
 def terminal(frame: pd.DataFrame, top: int | None = None) -> RenderableType:
     """The leaderboard as a rich renderable that fits 100 columns, best first.
 
-    ``top``: how many ranked measures to show; controls between them are shown too, greyed and without a rank. A ring
+    ``top``: how many ranked measures to show; what is no measure is shown between them, greyed, without a rank. A ring
     marks a score inside its null band. Coverage (ok/u/f) counts ok, undefined and failed readings.
     """
     grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
@@ -48,12 +49,12 @@ def terminal(frame: pd.DataFrame, top: int | None = None) -> RenderableType:
         emphasis = {"above": "bold", "below": "red"}.get(place(row, RANKING), "") if competes else ""
         grid.add_row(
             rank,
-            Text(row["key"]),
+            Text(row["key"] + _kind(row)),
             *(Text(_marked(row, score), style=emphasis if score == RANKING else "") for score in _SHOWN),
             _coverage(row),
-            style="dim" if row["control"] else "",
+            style="" if row["kind"] == MEASURE else "dim",
         )
-    left = int((~frame["control"].iloc[shown:].astype(bool)).sum())
+    left = int((frame["kind"].iloc[shown:] == MEASURE).sum())
     return Group(*_heading(frame), grid, _legend(frame, left))
 
 
@@ -62,6 +63,10 @@ def _marked(row: dict[str, object], score: str) -> str:
     # A missing minus sign leaves its place empty, so that decimal points stand under one another.
     signed = SCORES[score].low < 0 and not text.startswith("−")
     return f"{_INSIDE if place(row, score) == 'inside' else ' '} {' ' if signed else ''}{text}"
+
+
+def _kind(row: dict[str, object]) -> str:
+    return "" if row["kind"] == MEASURE else f" ({row['kind']})"
 
 
 def _coverage(row: dict[str, object]) -> str:
@@ -78,7 +83,7 @@ def _heading(frame: pd.DataFrame) -> list[RenderableType]:
 
 
 def _legend(frame: pd.DataFrame, left: int) -> Text:
-    lines = [f"{_INSIDE} inside its null band: no better than a random measure.  Grey: a control, not ranked."]
+    lines = [f"{_INSIDE} inside its null band: no better than a random measure.  Grey: not ranked."]
     lines += ["ok/u/f: readings that are ok, undefined, failed.", method_text(frame)]
     if left:
         lines.insert(0, f"… and {left} more measures")
@@ -108,7 +113,7 @@ def _cells(frame: pd.DataFrame) -> list[list[str]]:
                 rank,
                 rank_interval(row),
                 row["key"],
-                f"{row['family']}{' (control)' if row['control'] else ''}",
+                f"{row['family']}{_kind(row)}",
                 score_text(row, RANKING, minus="-") + inside,
                 *(score_text(row, score, minus="-") for score in ("granulated_tau", "tau_b", "randomisation_auc")),
                 str(row["n"]),

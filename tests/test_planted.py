@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gapbench.evaluate.declared import Declared
 from gapbench.evaluate.leaderboard import SCORES, leaderboard
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.rank import noise_strata, within_noise_replicates
@@ -32,7 +33,7 @@ def zoo(columns, seed=0):
         runs=runs,
         values=values,
         readings=readings.assign(status="ok", seconds=0.0),
-        measures={key: SimpleNamespace(family="planted", source="here", sign=1, control=True) for key in values},
+        measures={key: Declared(key, key, "planted", "here", 1, 1, "", control=True) for key in values},
         axes=("dataset", "width", "depth"),
         test_errors=None,
     )

@@ -139,15 +139,18 @@ def leaderboard(
 ) -> pandas.DataFrame:
     """Score every measure of a stored zoo against the true gap, best first.
 
+    Predictors, which are fitted to the gap, and controls are listed with them and not ranked.
     ``zoo``: the folder of a zoo, its name under ./zoos, or a table; ``target``: error_gap, loss_gap or
     clean_error_gap. Columns and definitions: `gapbench.evaluate.leaderboard.leaderboard`.
     """
     from gapbench.evaluate.leaderboard import leaderboard as compute
+    from gapbench.evaluate.predictors import with_predictors
     from gapbench.evaluate.remembered import remembered
     from gapbench.evaluate.table import Table
 
     chosen = table(zoo, only=only)
     if isinstance(zoo, Table):
+        chosen = with_predictors(chosen, target=target, seed=seed)
         return compute(chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
     return remembered(locate(zoo), chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
 
@@ -163,6 +166,7 @@ def report(
     seed: int = 0,
 ) -> Path:
     """Write the report of a stored zoo as one offline HTML file, by default ZOO/report.html, and return its path."""
+    from gapbench.evaluate.predictors import with_predictors
     from gapbench.evaluate.provenance import environment
     from gapbench.evaluate.remembered import remembered
     from gapbench.reports.html import report as write
@@ -171,6 +175,7 @@ def report(
     chosen = table(folder, only=only)
     frame = remembered(folder, chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
     provenance = {"zoo": folder.name, "statistics seed": seed, "made with": environment()}
+    chosen = with_predictors(chosen, target=target, seed=seed)
     return write(chosen, frame, provenance=provenance, out=Path(out) if out is not None else folder / "report.html")
 
 

@@ -60,6 +60,12 @@ def distance_moved(initial, trajectory) -> float:
 
 
 @measure(source="unpublished", sign=1)
+def change_of_labels(network, random_label_twin) -> float:
+    """How much the sum of all weights differs from that of the random-label twin."""
+    return weight_sum(network) - weight_sum(random_label_twin.network)
+
+
+@measure(source="unpublished", sign=1)
 def broken(network) -> float:
     """It always raises."""
     raise RuntimeError("it always raises")

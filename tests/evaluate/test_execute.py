@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from gapbench.datasets.errors import InputError
-from gapbench.evaluate import execute
+from gapbench.evaluate import execute, units
 from gapbench.evaluate import work as work_module
 from gapbench.evaluate.claim import claimed
 from gapbench.evaluate.execute import run
@@ -220,7 +220,7 @@ def test_damaged_weights_are_refused_by_name(
 def test_runs_of_another_process_are_waited_for(
     tmp_path: Path, tiny_zoo: Zoo, keys: list[str], measure_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(units, "WAIT_SECONDS", 0.05)
     out = tmp_path / "zoo"
     _run(tiny_zoo, out, ["weight_sum"], measure_file)
     victim = Store(out).folder(Store(out).runs()[0])
@@ -270,7 +270,7 @@ def test_a_lost_claim_writes_nothing(
 ) -> None:
     out = tmp_path / "zoo"
     train = train_module.train
-    monkeypatch.setattr(execute, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(units, "WAIT_SECONDS", 0.0)
     stolen: list[Path] = []
 
     def robbed(spec: Any, data: Any, **options: Any) -> Any:
@@ -340,7 +340,7 @@ def test_an_unreadable_run_stops_nobody(
     def broken(*_: Any) -> Any:
         raise RuntimeError("size mismatch")
 
-    monkeypatch.setattr(work_module._Work, "_rebuilt", broken)
+    monkeypatch.setattr(work_module, "rebuilt", broken)
     done = _run(tiny_zoo, tmp_path / "zoo", ["weight_sum"], measure_file)
     assert (done.trained, done.read, len(done.problems), done.exit_status) == (4, 0, 4, 1)
     assert "reading failed: RuntimeError: size mismatch" in done.problems[0]

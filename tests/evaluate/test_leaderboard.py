@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from gapbench.datasets.errors import InputError
+from gapbench.evaluate.declared import Declared
 from gapbench.evaluate.leaderboard import SCORES, leaderboard
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.granulated import granulated_tau
@@ -20,8 +21,8 @@ from gapbench.evaluate.statistics.randomisation import randomisation_auc
 from gapbench.evaluate.statistics.rank import tau_a, tau_b, within_noise_tau
 
 
-def declared(sign=1, control=False):
-    return SimpleNamespace(family="norms", source="here", sign=sign, control=control)
+def declared(sign=1, **kind):
+    return Declared("", "", "norms", "here", sign, 1, "", **kind)
 
 
 def make(seed=0, noises=(0.0, 0.5, 1.0), test_size=60):
@@ -115,6 +116,24 @@ def test_sorted_best_first_with_controls_in_place_but_unranked(board):
     ranked = board.dropna(subset="rank")
     assert (ranked["rank_low"] <= ranked["rank"]).all()
     assert (ranked["rank"] <= ranked["rank_high"]).all()
+
+
+def test_only_measures_are_ranked_and_features_are_left_out(table, board):
+    """Each kind in turn takes the place of the second best measure, with the same values and scores."""
+    assert set(board["kind"]) == {"measure", "control"}
+    for name, option in (
+        ("predictor", "predictor"), ("uses test inputs", "uses_unlabelled_test_inputs"), ("feature", "feature")
+    ):  # fmt: skip
+        marked = {**table.measures, "inverse": declared(-1, **{option: True})}
+        found = leaderboard(SimpleNamespace(**vars(table) | {"measures": marked}), resamples=200, permutations=200)
+        if name == "feature":
+            assert "inverse" not in found.index
+        else:
+            assert found.loc["inverse", "kind"] == name
+            assert np.isnan(found.loc["inverse", "rank"])
+            assert found.loc["inverse", "tau_b"] == board.loc["inverse", "tau_b"]
+        assert sorted(found["rank"].dropna()) == [1, 2]
+        assert not found["control"].drop("coin").any()
 
 
 def test_every_bound_is_in_order(board):

@@ -13,6 +13,7 @@ from gapbench.datasets.spec import Split
 from gapbench.measures import capacity
 from gapbench.measures.layers import Layer, weight_layers
 from gapbench.measures.registry import Undefined
+from gapbench.models.trained import History, Trained
 
 MATRICES = ([[3.0, 0.0], [0.0, 4.0]], [[1.0, 2.0], [2.0, -1.0]])
 
@@ -113,3 +114,25 @@ def test_linear_regions_need_relu_and_two_examples() -> None:
         capacity.linear_regions(tanh, split(4, 2))
     with pytest.raises(Undefined, match="two training examples"):
         capacity.linear_regions(tanh, split(1, 2))
+
+
+def curve(steps: list[float], errors: list[float]) -> History:
+    columns = (torch.tensor(column, dtype=torch.float64) for column in (steps, errors))
+    done, error = columns
+    return History(done, torch.zeros_like(done), error)
+
+
+def test_rademacher_of_random_labels() -> None:
+    twin = Trained(network(), {}, split(4, 2), curve([0, 5, 10, 15], [0.5, 0.4, 0.25, 0.0]))
+    run = curve([0, 6, 12], [0.5, 0.1, 0.0])
+    assert capacity.rademacher_random_labels(run, twin, split(4, 2)) == 1
+    assert capacity.rademacher_random_labels(run, twin, split(4, 2), same_steps=True) == pytest.approx(2 * 0.75 - 1)
+    short = curve([0, 2], [0.5, 0.0])
+    assert capacity.rademacher_random_labels(short, twin, split(4, 2), same_steps=True) == 0
+    long = curve([0, 99], [0.5, 0.0])
+    assert capacity.rademacher_random_labels(long, twin, split(4, 2), same_steps=True) == 1
+    ten = Split(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long), 10)
+    at_chance = Trained(network(), {}, ten, curve([0, 5], [0.9, 0.9]))
+    assert capacity.rademacher_random_labels(run, at_chance, ten) == pytest.approx(0, abs=1e-15)
+    with pytest.raises(Undefined, match="history of the random-label twin"):
+        capacity.rademacher_random_labels(run, Trained(network(), {}, ten), ten)

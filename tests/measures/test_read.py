@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import random
 import re
 import time
@@ -228,3 +230,71 @@ def test_a_diverged_network_is_undefined(trained: Trained) -> None:
     assert reading.status == "undefined"
     assert "diverged" in reading.reason
     assert read_one(lambda train: 1.0, trained, "train").status == "ok"
+
+
+@pytest.fixture
+def with_twins(trained: Trained) -> Trained:
+    twin = copy.deepcopy(trained)
+    other = dataclasses.replace(copy.deepcopy(trained), train=trained.train)
+    return dataclasses.replace(
+        trained, seed_twins=(other,), random_label_twin=twin, unlabelled_test_inputs=torch.ones(4, 3)
+    )
+
+
+SECOND_BREACHES = {
+    r"changed a second run's network \(0.weight\)": lambda run: _add_to_weights(run.seed_twins[0]),
+    "changed a second run's network's training mode": lambda run: run.random_label_twin.network.train(),
+    "which parameters of a second run's network require": lambda run: run.seed_twins[0].network.requires_grad_(False),
+    "left gradients in a second run's network": lambda run: _backward(run.seed_twins[0]),
+    "changed a second run's initial weights": lambda run: _change_initial(run.random_label_twin),
+    "changed the training labels": lambda run: _change_labels(run.random_label_twin),
+    "changed the test inputs": lambda run: run.unlabelled_test_inputs.zero_(),
+}
+
+
+@pytest.mark.parametrize("message", SECOND_BREACHES)
+def test_a_breach_on_a_second_run_is_named_and_undone(with_twins: Trained, message: str) -> None:
+    def offending(network: nn.Module) -> float:
+        SECOND_BREACHES[message](with_twins)
+        return 1.0
+
+    before = copy.deepcopy(with_twins)
+    registry = build([a_measure("mine", offending, "network"), a_measure("good", lambda network: 1.0, "network")])
+    bad, good = read(list(registry.measures.values()), registry, with_twins)
+    assert (bad.status, good.status) == ("failed", "ok")
+    assert re.search(message, bad.reason), bad.reason
+    twins, were = ((*run.seed_twins, run.random_label_twin) for run in (with_twins, before))
+    for twin, was in zip(twins, were, strict=True):
+        assert all(torch.equal(twin.network.state_dict()[name], was.network.state_dict()[name]) for name in was.initial)
+        assert all(torch.equal(twin.initial[name], was.initial[name]) for name in was.initial)
+        assert torch.equal(twin.train.labels, was.train.labels)
+    assert torch.equal(with_twins.unlabelled_test_inputs, before.unlabelled_test_inputs)
+
+
+@pytest.mark.parametrize("root", ["seed_twins", "random_label_twin", "unlabelled_test_inputs"])
+def test_second_runs_and_test_inputs_are_roots_that_may_be_absent(
+    trained: Trained, with_twins: Trained, root: str
+) -> None:
+    seen: list[object] = []
+    entry = Measure(
+        "mine", "test", lambda value: float(len(seen.append(value) or seen)), (root,), "unpublished", 1,
+        uses_unlabelled_test_inputs=root == "unlabelled_test_inputs",
+    )  # fmt: skip
+    registry = build([entry])
+    absent = read([entry], registry, trained)[0]
+    assert absent.status == "undefined"
+    assert {"seed_twins": "no seed twin", "random_label_twin": "no random-label twin"}.get(
+        root, "no test inputs"
+    ) in absent.reason
+    assert read([entry], registry, with_twins)[0].status == "ok"
+    assert seen == [getattr(with_twins, root)]
+
+
+def test_a_second_run_that_diverged_is_undefined(with_twins: Trained) -> None:
+    with torch.no_grad():
+        next(with_twins.seed_twins[0].network.parameters())[0, 0] = torch.inf
+    reading = read_one(lambda seed_twins: 1.0, with_twins, "seed_twins")
+    assert (reading.status, reading.reason) == (
+        "undefined", "the weights of its seed_twins are not finite: that training diverged",
+    )  # fmt: skip
+    assert read_one(lambda twin: 1.0, with_twins, "random_label_twin").status == "ok"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_every_built_in_measure_says_what_it_is() -> None:
 
 
 def test_there_are_35_measures_in_8_families() -> None:
-    ranked = [entry for entry in MEASURES.values() if not entry.control and not entry.knobs]
+    ranked = [entry for entry in MEASURES.values() if not (entry.control or entry.feature or entry.knobs)]
     assert len(ranked) >= 35
     assert len({entry.family for entry in ranked}) >= 8
 
@@ -236,3 +237,13 @@ def test_the_cost_of_a_measure_is_that_of_its_dearest_need() -> None:
     assert {BUILT_IN.cost(entry) for entry in MEASURES.values()} <= set(COSTS)
     with pytest.raises(ValueError, match="unknown cost 'free'"):
         measure(source="unpublished", sign=1, cost="free")
+
+
+def test_a_measure_that_sees_test_inputs_must_declare_it() -> None:
+    inputs = Quantity("seen", lambda inputs: inputs, ("unlabelled_test_inputs",))
+    for need in ("unlabelled_test_inputs", "seen"):
+        plain = Measure("sly", "test", lambda value: 1.0, (need,), "unpublished", 1)
+        with pytest.raises(InputError, match="sly sees test inputs: declare it"):
+            build([inputs, plain])
+        build([inputs, dataclasses.replace(plain, uses_unlabelled_test_inputs=True)])
+    build([inputs, Measure("blind", "test", lambda network: 1.0, ("network",), "unpublished", 1)])

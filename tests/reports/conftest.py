@@ -148,7 +148,8 @@ def make_frame(rows: Mapping[str, Mapping[str, Any]], **attrs: Any) -> pd.DataFr
                 record |= dict.fromkeys((f"{score}_null_low", f"{score}_null_high", f"{score}_p"), np.nan)
         record |= {"psi_width": 0.31, "psi_width_low": 0.05, "psi_width_high": 0.52}
         record |= {"rank": 2.0, "rank_low": 1.0, "rank_high": 3.5}
-        records[key] = record | {name: value for name, value in row.items() if name not in SCORES}
+        record |= {name: value for name, value in row.items() if name not in SCORES}
+        records[key] = {"kind": "control" if record["control"] else "measure"} | record
     frame = pd.DataFrame.from_dict(records, orient="index")
     frame.index.name = "measure"
     frame = frame.sort_values("within_noise_tau", ascending=False, kind="stable")

@@ -122,6 +122,21 @@ def test_answer_changes_with_the_numbers(small: Any, boards: Callable[..., Any],
     assert f"{last} orders the error gap best" not in Page(html.page(table, frame, {}, references)).words
 
 
+def test_kinds_are_named_and_features_are_nowhere(small: Any, boards: Callable[..., Any], references: Any) -> None:
+    frame = boards(small)
+    predictor, feature = frame.index[1], frame.index[2]
+    frame.loc[predictor, "kind"] = "predictor"
+    changed = frame.drop(index=feature)
+    changed.attrs = frame.attrs
+    page = html.page(small, changed, {}, references)
+    assert f'class="control" data-measure="{predictor}"' in page
+    assert "predictor, not ranked" in Page(page).words
+    assert feature not in page
+    whole = html.page(small, frame, {}, references)
+    assert feature in whole
+    assert f'class="control" data-measure="{feature}"' not in whole
+
+
 def cells(text: str) -> dict[str, list[str]]:
     """The data-v of every cell of the leaderboard, by measure."""
     board = text[text.index('<table id="board">') : text.index("</table>", text.index('<table id="board">'))]

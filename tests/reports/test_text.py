@@ -88,6 +88,21 @@ def test_terminal_marks_scores_inside_their_null_band(frames: Callable[..., pd.D
     assert " .60 [.52, .68]" in by_name["good"]
 
 
+@pytest.mark.parametrize("kind", ["control", "predictor", "uses test inputs"])
+def test_every_kind_but_measures_is_named_and_not_ranked(frames: Callable[..., pd.DataFrame], kind: str) -> None:
+    rows = {"first": {"within_noise_tau": 0.5}, "second": {"within_noise_tau": 0.1}}
+    frame = frames({**rows, "other": {"within_noise_tau": 0.3, "kind": kind}})
+    shown = [line for line in printed(frame).splitlines() if "other" in line]
+    assert len(shown) == 1
+    assert re.match(rf"\s+other \({kind.split()[0]}", shown[0])
+    lines = {line.split(" | ")[2]: line for line in text.markdown(frame).splitlines() if line.startswith("| ")}
+    assert lines["`other`"].startswith("|  | ")
+    assert f"({kind})" in lines["`other`"]
+    assert lines["`second`"].startswith("| 2 | ")
+    assert lines["`first`"].startswith("| 1 | ")
+    assert "(measure)" not in lines["`first`"]
+
+
 def test_terminal_ranks_no_control_and_greys_it(frames: Callable[..., pd.DataFrame]) -> None:
     planted = {
         "a": {"within_noise_tau": 0.6},
