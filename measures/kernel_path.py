@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import jvp
-from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gapbench.datasets.spec import Split
@@ -20,6 +19,7 @@ from gapbench.measures.layers import with_state
 from gapbench.measures.registry import Undefined, quantity
 from gapbench.measures.replay import Leg
 from gapbench.measures.tangent import tangent_kernel
+from gapbench.models.losses import LOSSES
 from gapbench.models.trained import Trajectory
 
 PATH_EXAMPLES = 64
@@ -45,7 +45,7 @@ class Point:
 def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examples: int) -> Iterator[Point]:
     """The checkpoints of a path seen from output space, one kernel in memory at a time.
 
-    The parameters are those that were trained, batch norm not folded. Formula: with the mean training cross-entropy
+    The parameters are those that were trained, batch norm not folded. Formula: with the mean training loss
     split into the first n examples and the rest, ``others`` = −J ∇L_rest and ``decay`` = −λ J w, one product of the
     Jacobian each.
     Raises: Undefined where no checkpoints were kept, there is batch norm (whose gradient in training couples the
@@ -59,7 +59,7 @@ def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examp
         raise Undefined("the steps of Adam are not along the gradient: the kernel of its path needs its preconditioner")
     if any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise Undefined("in training, batch norm couples the examples of a batch: the path follows no kernel of theirs")
-    inputs, labels = train.inputs.double(), train.labels
+    inputs, labels, mean_loss = train.inputs.double(), train.labels, LOSSES[trajectory.loss].mean
     near = inputs[:examples]
     for checkpoint in trajectory.checkpoints:
         there = copy.deepcopy(with_state(network, checkpoint.state)).double().eval()
@@ -71,8 +71,8 @@ def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examp
         at = weights.clone().requires_grad_()
         rest = torch.zeros_like(weights)
         if len(train) > examples:
-            loss = cross_entropy(functional_logits(there, at, inputs[examples:]), labels[examples:], reduction="sum")
-            rest = torch.autograd.grad(loss, at)[0] / len(train)
+            loss = mean_loss(functional_logits(there, at, inputs[examples:]), labels[examples:])
+            rest = torch.autograd.grad(loss, at)[0] * (1 - examples / len(train))
         with torch.no_grad():
             pushed = jvp(outputs_at, (weights,), (-rest,))
             outputs, others = pushed[0], pushed[1]

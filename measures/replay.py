@@ -32,7 +32,8 @@ class Leg:
     """A leg of the path: ``kernel`` (N, N) on it, ``time`` Σ η, and the number of ``steps``.
 
     What else moves the outputs, in a unit of time: ``others`` (n, p), descent on the other examples of the sample, and
-    ``decay`` (n, p), weight decay.
+    ``decay`` (n, p), weight decay. ``start`` (n, p): the outputs that training had where the leg begins; the last
+    column of the replay, in which nothing is left out, is put there, and all others are moved by as much.
     """
 
     kernel: Float[Tensor, "N N"]
@@ -40,6 +41,7 @@ class Leg:
     steps: int
     others: Float[Tensor, "n p"] | None = None
     decay: Float[Tensor, "n p"] | None = None
+    start: Float[Tensor, "n p"] | None = None
 
 
 def squared_loss_gradient(targets: Float[Tensor, "n p"]) -> OutputGradient:
@@ -90,6 +92,8 @@ def replay(
             drift += leg.others.unsqueeze(2) * (size / remaining)
         if leg.decay is not None:
             drift += leg.decay.unsqueeze(2)
+        if leg.start is not None:
+            outputs = outputs + (leg.start.unsqueeze(2) - outputs[..., -1:])
 
         def velocity(at: Tensor, leg: Leg = leg, drift: Tensor = drift) -> Tensor:
             return drift - (leg.kernel @ (weights * gradient(at)).flatten(0, 1)).view(at.shape)

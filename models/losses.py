@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
@@ -16,7 +15,7 @@ from gapbench.datasets.errors import unknown
 
 @dataclass(frozen=True)
 class Loss:
-    """``mean``: of outputs (n, C) and labels (n,), a scalar; ``by_class``: of outputs, the loss (n, C) against each class."""
+    """``mean``: a scalar, of outputs and labels; ``by_class``: the loss of each example against each class."""
 
     mean: Callable[[Float[Tensor, "n C"], Int[Tensor, " n"]], Tensor]
     by_class: Callable[[Float[Tensor, "n C"]], Float[Tensor, "n C"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -93,8 +94,9 @@ def train(
                 break
     seconds = time.perf_counter() - started
     columns = (steps, losses, errors, lengths, sizes, forgotten)
-    gate = torch.tensor(gates, dtype=torch.float64) if isinstance(rule, GatedAdamW) else None
-    history = History(*(torch.tensor(column, dtype=torch.float64) for column in columns), gate)
+    history = History(*(torch.tensor(column, dtype=torch.float64) for column in columns))
+    if isinstance(rule, GatedAdamW):
+        history = replace(history, gate_open=torch.tensor(gates, dtype=torch.float64))
     final = build(spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(*seeds, "initialisation"))
     final.load_state_dict(_copy_state(network))
     final.eval()

@@ -1,0 +1,124 @@
+"""What the outputs of training examples would have been without them: the path of training replayed without folds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from gapbench.datasets.spec import Split
+from gapbench.measures.kernel_path import Point, legs_between
+from gapbench.measures.registry import Undefined, quantity
+from gapbench.measures.replay import (
+    Leg,
+    OutputGradient,
+    cross_entropy_gradient,
+    folds,
+    held_out,
+    replay,
+    squared_loss_gradient,
+)
+from gapbench.models.losses import LOSSES
+from gapbench.models.trained import Trajectory
+
+FOLDS = 10
+"""The examples of the path are left out in this many folds, one replay each, unless a knob says otherwise."""
+
+RESIDUAL_LIMITS: Mapping[str, float] = MappingProxyType({"squared": 0.1, "cross_entropy": 0.3})
+"""Above this residual ε, by loss, what is read from a replay is undefined."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The outputs (n, p) at the end of training of the path's examples.
+
+    ``trained``: as they are; ``held_out``: as they would be, had the fold of each been left out; ``residual``: of the
+    path itself, the part ε that its kernels do not explain.
+    """
+
+    trained: Float[Tensor, "n p"]
+    held_out: Float[Tensor, "n p"]
+    residual: float
+
+
+def output_gradient(loss: str, labels: Int[Tensor, " n"], classes: int) -> OutputGradient:
+    """n times the gradient of the mean loss with respect to the outputs."""
+    if loss == "squared":
+        return squared_loss_gradient(one_hot(labels, classes).double())
+    return cross_entropy_gradient(labels, classes)
+
+
+def hold_out(
+    legs: Iterable[Leg], start: Point, end: Point, train: Split, trajectory: Trajectory, count: int = FOLDS
+) -> HeldOut:
+    """Replay a path with each of ``count`` folds left out, and once with none, which shows how far it can be trusted.
+
+    Formula: with the outputs R_f of the replay without fold f and R_0 of that without none, the held-out outputs of
+    an example i of fold f are U_i(T) + R_f,i(T) − R_0,i(T): what leaving it out changes, added to what is;
+    ε = ‖R_0(T) − U(T)‖ / ‖U(T) − U(0)‖. Mini-batch descent is replayed by its expected step.
+    """
+    examples = len(start.outputs)
+    left_out = folds(examples, count)
+    columns = torch.cat([left_out, torch.zeros(examples, 1, dtype=left_out.dtype)], dim=1)
+    gradient = output_gradient(trajectory.loss, train.labels[:examples], train.classes)
+    outputs = replay(legs, start.outputs, gradient, columns, sample=len(train), momentum=trajectory.momentum)
+    nothing = outputs[..., -1]
+    moved = float((end.outputs - start.outputs).norm())
+    missed = float((nothing - end.outputs).norm())
+    changed = held_out(outputs[..., :-1], left_out) - nothing
+    return HeldOut(end.outputs, end.outputs + changed, missed / moved if moved else 0.0)
+
+
+@quantity(cost="iterative")
+def path_held_out(kernel_path: tuple[Point, ...], trajectory: Trajectory, train: Split) -> Callable[[int], HeldOut]:
+    """`hold_out` along the path of training, as a function of the number of folds; each number is replayed once."""
+
+    @functools.cache
+    def of(count: int) -> HeldOut:
+        return hold_out(legs_between(kernel_path), kernel_path[0], kernel_path[-1], train, trajectory, count)
+
+    return of
+
+
+@quantity
+def path_validity(path_held_out: Callable[[int], HeldOut], trajectory: Trajectory) -> float:
+    """The residual ε of the replayed path. Raises: Undefined where the kernels explain too little of it."""
+    residual = path_held_out(FOLDS).residual
+    check_residual(residual, trajectory.loss)
+    return residual
+
+
+@quantity(cost="iterative")
+def final_held_out(kernel_path: tuple[Point, ...], trajectory: Trajectory, train: Split) -> HeldOut:
+    """`hold_out` along a path on which the kernel always was what it is at the end."""
+    start, end = kernel_path[0], kernel_path[-1]
+    if end.time == 0:
+        raise Undefined("the network was not trained")
+    legs = list(legs_between(kernel_path))
+    others, decay = (
+        torch.stack([part for leg in legs if (part := getattr(leg, name)) is not None]) for name in ("others", "decay")
+    )
+    shares = torch.tensor([leg.time for leg in legs], dtype=torch.float64).div(end.time).view(-1, 1, 1)
+    frozen = Leg(end.kernel, end.time, end.steps, (shares * others).sum(dim=0), (shares * decay).sum(dim=0))
+    return hold_out([frozen], start, end, train, trajectory)
+
+
+def losses(outputs: Float[Tensor, "n p"], labels: Int[Tensor, " n"], loss: str) -> Float[Tensor, " n"]:
+    """The loss of each example."""
+    return LOSSES[loss].by_class(outputs).gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
+def check_residual(residual: float, loss: str) -> None:
+    """Raises: Undefined where the kernels explain too little of the path."""
+    limit = RESIDUAL_LIMITS[loss]
+    if not residual <= limit:
+        raise Undefined(
+            f"the kernels at the checkpoints do not explain the path: the residual of its replay is {residual:.3g}, "
+            f"above {limit}"
+        )
