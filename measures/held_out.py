@@ -54,25 +54,19 @@ def output_gradient(loss: str, labels: Int[Tensor, " n"], classes: int) -> Outpu
     return cross_entropy_gradient(labels, classes)
 
 
-def hold_out(
-    legs: Iterable[Leg], start: Point, end: Point, train: Split, trajectory: Trajectory, count: int = FOLDS
-) -> HeldOut:
-    """Replay a path with each of ``count`` folds left out, and once with none, which shows how far it can be trusted.
+def hold_out(legs: Iterable[Leg], start: Tensor, train: Split, trajectory: Trajectory, count: int = FOLDS) -> HeldOut:
+    """Replay a path from outputs (n, p) with each of ``count`` folds left out, and once with none.
 
-    Formula: with the outputs R_f of the replay without fold f and R_0 of that without none, the held-out outputs of
-    an example i of fold f are U_i(T) + R_f,i(T) − R_0,i(T): what leaving it out changes, added to what is;
-    ε = ‖R_0(T) − U(T)‖ / ‖U(T) − U(0)‖. Mini-batch descent is replayed by its expected step.
+    At the end of each leg the replay that leaves nothing out is put where training was, and the others are moved by as
+    much: what leaving out changes is followed, and added to what is. How far it had to be put back is the residual ε
+    (`replay`). Mini-batch descent is replayed by its expected step.
     """
-    examples = len(start.outputs)
+    examples = len(start)
     left_out = folds(examples, count)
     columns = torch.cat([left_out, torch.zeros(examples, 1, dtype=left_out.dtype)], dim=1)
     gradient = output_gradient(trajectory.loss, train.labels[:examples], train.classes)
-    outputs = replay(legs, start.outputs, gradient, columns, sample=len(train), momentum=trajectory.momentum)
-    nothing = outputs[..., -1]
-    moved = float((end.outputs - start.outputs).norm())
-    missed = float((nothing - end.outputs).norm())
-    changed = held_out(outputs[..., :-1], left_out) - nothing
-    return HeldOut(end.outputs, end.outputs + changed, missed / moved if moved else 0.0)
+    outputs, residual = replay(legs, start, gradient, columns, sample=len(train), momentum=trajectory.momentum)
+    return HeldOut(outputs[..., -1], held_out(outputs[..., :-1], left_out), residual)
 
 
 @quantity(cost="iterative")
@@ -81,7 +75,7 @@ def path_held_out(kernel_path: tuple[Point, ...], trajectory: Trajectory, train:
 
     @functools.cache
     def of(count: int) -> HeldOut:
-        return hold_out(legs_between(kernel_path), kernel_path[0], kernel_path[-1], train, trajectory, count)
+        return hold_out(legs_between(kernel_path), kernel_path[0].outputs, train, trajectory, count)
 
     return of
 
@@ -105,8 +99,9 @@ def final_held_out(kernel_path: tuple[Point, ...], trajectory: Trajectory, train
         torch.stack([part for leg in legs if (part := getattr(leg, name)) is not None]) for name in ("others", "decay")
     )
     shares = torch.tensor([leg.time for leg in legs], dtype=torch.float64).div(end.time).view(-1, 1, 1)
-    frozen = Leg(end.kernel, end.time, end.steps, (shares * others).sum(dim=0), (shares * decay).sum(dim=0))
-    return hold_out([frozen], start, end, train, trajectory)
+    other, fade = ((shares * part).sum(dim=0) for part in (others, decay))
+    frozen = Leg(end.kernel, end.time, end.steps, other, fade, end.outputs)
+    return hold_out([frozen], start.outputs, train, trajectory)
 
 
 def losses(outputs: Float[Tensor, "n p"], labels: Int[Tensor, " n"], loss: str) -> Float[Tensor, " n"]:

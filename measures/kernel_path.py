@@ -84,11 +84,11 @@ def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examp
 
 
 def legs_between(points: Iterable[Point]) -> Iterator[Leg]:
-    """The legs between neighbouring points, each with the mean of what its ends have."""
+    """The legs between neighbouring points, each with the mean of what its ends have, and the outputs at its end."""
     for a, b in itertools.pairwise(points):
         means = ((x + y) / 2 for x, y in ((a.kernel, b.kernel), (a.others, b.others), (a.decay, b.decay)))
         kernel, others, decay = means
-        yield Leg(kernel, b.time - a.time, b.steps - a.steps, others, decay)
+        yield Leg(kernel, b.time - a.time, b.steps - a.steps, others, decay, b.outputs)
 
 
 @quantity(large=True, cost="gradient")

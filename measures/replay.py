@@ -7,6 +7,7 @@ too, which gives the outputs that those examples would have had, had the network
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -32,8 +33,8 @@ class Leg:
     """A leg of the path: ``kernel`` (N, N) on it, ``time`` Σ η, and the number of ``steps``.
 
     What else moves the outputs, in a unit of time: ``others`` (n, p), descent on the other examples of the sample, and
-    ``decay`` (n, p), weight decay. ``start`` (n, p): the outputs that training had where the leg begins; the last
-    column of the replay, in which nothing is left out, is put there, and all others are moved by as much.
+    ``decay`` (n, p), weight decay. ``end`` (n, p): the outputs that training had where the leg ends; the last column of
+    the replay, in which nothing is left out, is put there, and all others are moved by as much.
     """
 
     kernel: Float[Tensor, "N N"]
@@ -41,7 +42,7 @@ class Leg:
     steps: int
     others: Float[Tensor, "n p"] | None = None
     decay: Float[Tensor, "n p"] | None = None
-    start: Float[Tensor, "n p"] | None = None
+    end: Float[Tensor, "n p"] | None = None
 
 
 def squared_loss_gradient(targets: Float[Tensor, "n p"]) -> OutputGradient:
@@ -71,13 +72,15 @@ def replay(
     *,
     sample: int | None = None,
     momentum: float = 0.0,
-) -> Float[Tensor, "n p columns"]:
-    """The outputs at the end of the path, in each column descending on all examples but those left out of it.
+) -> tuple[Float[Tensor, "n p columns"], float]:
+    """The outputs at the end of the path, in each column descending on all examples but those left out of it; and ε.
 
     Formula: V ← β V + K (w ∘ ∂l(U)) − others·m/(m−k) − decay, U ← U − η V, w_i = 0 for an example left out of the
     column, else 1/(m − k), k their number, m = ``sample`` the size of the whole sample (by default these n), β the
     momentum and η/(1−β) the effective step size. These are the steps of gradient descent, exact where the kernel does
     not move; where many steps together are smooth (`TOLERANCE`), they are taken together by Heun's method, as flow.
+    ε = (Σ_legs ‖R_end − U_end‖² / Σ_legs ‖U_end − U_start‖²)^½ is the part of the path U of training that the last
+    column R misses, where legs say where they end.
     Shapes: start (n, p), left_out (n, columns) of 0 and 1, the result (n, p, columns). Raises: nothing.
     """
     size = len(start) if sample is None else sample
@@ -85,15 +88,14 @@ def replay(
     weights = ((1 - left_out) / remaining).unsqueeze(1)
     outputs = start.unsqueeze(2).expand(-1, -1, left_out.shape[1]).contiguous()
     speed = torch.zeros_like(outputs)
-    together = 1
+    together, missed, moved = 1, 0.0, 0.0
     for leg in legs:
+        begun = outputs[..., -1]
         drift = torch.zeros_like(outputs)
         if leg.others is not None:
             drift += leg.others.unsqueeze(2) * (size / remaining)
         if leg.decay is not None:
             drift += leg.decay.unsqueeze(2)
-        if leg.start is not None:
-            outputs = outputs + (leg.start.unsqueeze(2) - outputs[..., -1:])
 
         def velocity(at: Tensor, leg: Leg = leg, drift: Tensor = drift) -> Tensor:
             return drift - (leg.kernel @ (weights * gradient(at)).flatten(0, 1)).view(at.shape)
@@ -117,7 +119,12 @@ def replay(
                 if step * float((changed - speed).abs().max()) * _LOOK_AHEAD < TOLERANCE * (1 - momentum):
                     together = 2
                 outputs, speed, left = outputs + step * changed, changed, left - 1
-    return outputs
+        if leg.end is not None:
+            correction = leg.end - outputs[..., -1]
+            missed += float(correction.square().sum())
+            moved += float((leg.end - begun).square().sum())
+            outputs = outputs + correction.unsqueeze(2)
+    return outputs, math.sqrt(missed / moved) if moved else 0.0
 
 
 def held_out(columns: Float[Tensor, "n p columns"], left_out: Float[Tensor, "n columns"]) -> Float[Tensor, "n p"]:

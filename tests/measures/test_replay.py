@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,9 +17,9 @@ from gapbench.measures.replay import (
     cross_entropy_gradient,
     folds,
     held_out,
-    replay,
     squared_loss_gradient,
 )
+from gapbench.measures.replay import replay as replay_with_residual
 
 EXAMPLES, INPUTS, CLASSES, STEPS = 24, 7, 3, 300
 
@@ -45,6 +47,10 @@ def retrained(loss: str, kept: Tensor, steps: int = STEPS, momentum: float = 0.0
         velocity = momentum * velocity + residuals.T @ SAMPLE[kept] / int(kept.sum())
         weights = weights - STEP * (1 - momentum) * velocity
     return weights
+
+
+def replay(*arguments: Any, **options: Any) -> Tensor:
+    return replay_with_residual(*arguments, **options)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -136,3 +142,25 @@ def test_folds_leave_every_example_out_once() -> None:
         assert left_out.shape == (EXAMPLES, min(count, EXAMPLES))
         assert bool((left_out.sum(dim=1) == 1).all())
         assert float(left_out.sum(dim=0).max() - left_out.sum(dim=0).min()) <= 1
+
+
+def test_the_replay_is_put_back_on_the_path_at_the_end_of_each_leg(case: Case) -> None:
+    """With kernels that are somewhat wrong: the last column ends where training did, the others keep their distance."""
+    _, gradient = case
+    left_out = torch.cat([folds(EXAMPLES, 4), torch.zeros(EXAMPLES, 1, dtype=torch.float64)], dim=1)
+    kept = torch.ones(EXAMPLES) == 1
+    ends = [SAMPLE @ retrained(case[0], kept, steps).T for steps in (10, 30)]
+    start = SAMPLE @ START.T
+    right = [Leg(KERNEL, STEP * steps, steps, end=end) for steps, end in zip((10, 20), ends, strict=True)]
+    outputs, residual = replay_with_residual(right, start, gradient, left_out)
+    assert residual < 1e-12
+    torch.testing.assert_close(outputs, replay([Leg(KERNEL, STEP * 30, 30)], start, gradient, left_out))
+    wrong = [Leg(0.8 * leg.kernel, leg.time, leg.steps, end=leg.end) for leg in right]
+    outputs, residual = replay_with_residual(wrong, start, gradient, left_out)
+    torch.testing.assert_close(outputs[..., -1], ends[-1], rtol=0, atol=1e-12)
+    assert 0.05 < residual < 0.25
+    free = replay([Leg(0.8 * KERNEL, STEP * 10, 10)], start, gradient, left_out)
+    moved = replay([wrong[0]], start, gradient, left_out)
+    torch.testing.assert_close(moved - moved[..., -1:], free - free[..., -1:], rtol=0, atol=1e-12)
+    one = float((free[..., -1] - ends[0]).norm() / (ends[0] - start).norm())
+    assert replay_with_residual([wrong[0]], start, gradient, left_out)[1] == pytest.approx(one)

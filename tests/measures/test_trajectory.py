@@ -218,3 +218,21 @@ def test_functions_of_the_decay_are_exact_near_their_series(x: float) -> None:
     assert once == pytest.approx(float(w @ torch.exp(-x * s)), rel=1e-12)
     assert twice == pytest.approx(float(w @ (-torch.expm1(-x * s) / x)), rel=1e-12)
     assert square == pytest.approx(float(w @ (torch.expm1(-x * s).square() / x)), rel=1e-11)
+
+
+def test_discrete_descent_has_the_gramian_of_its_own_propagator() -> None:
+    """Identity 6: Σ η P_kᵀ(K_k − (η/2n)K_k²)P_k = (n/2)(I − PᵀP), the kernel drifting; the flow as η → 0."""
+    gaps = []
+    for split in (1, 10, 100):
+        propagator, gramian, stretches = EYE, torch.zeros_like(EYE), []
+        for features in jacobians(30):
+            kernel, step = features @ features.T, 0.3 / split
+            stretches.append(Stretch(kernel, root(squared()), 0.3))
+            for _ in range(split):
+                summand = kernel - step / (2 * EXAMPLES) * kernel @ kernel
+                gramian = gramian + step * propagator.T @ summand @ propagator
+                propagator = propagator - step / EXAMPLES * kernel @ propagator
+        assert_close(gramian, EXAMPLES / 2 * (EYE - propagator.T @ propagator))
+        gaps.append(float((transfer(stretches).gramian - gramian).norm() / gramian.norm()))
+    assert gaps[2] < gaps[1] / 8 < gaps[0] / 64
+    assert gaps[0] > 1e-4, "the positive control: a finite step is not the flow"
