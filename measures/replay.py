@@ -7,7 +7,6 @@ too, which gives the outputs that those examples would have had, had the network
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -79,8 +78,8 @@ def replay(
     column, else 1/(m − k), k their number, m = ``sample`` the size of the whole sample (by default these n), β the
     momentum and η/(1−β) the effective step size. These are the steps of gradient descent, exact where the kernel does
     not move; where many steps together are smooth (`TOLERANCE`), they are taken together by Heun's method, as flow.
-    ε = (Σ_legs ‖R_end − U_end‖² / Σ_legs ‖U_end − U_start‖²)^½ is the part of the path U of training that the last
-    column R misses, where legs say where they end.
+    ε = ‖Σ_legs (R_end − U_end)‖/‖U(T) − U(0)‖ is the part of the displacement of the outputs U in training that the
+    last column R misses, where all legs say where they end.
     Shapes: start (n, p), left_out (n, columns) of 0 and 1, the result (n, p, columns). Raises: nothing.
     """
     size = len(start) if sample is None else sample
@@ -88,9 +87,8 @@ def replay(
     weights = ((1 - left_out) / remaining).unsqueeze(1)
     outputs = start.unsqueeze(2).expand(-1, -1, left_out.shape[1]).contiguous()
     speed = torch.zeros_like(outputs)
-    together, missed, moved = 1, 0.0, 0.0
+    together, missed = 1, torch.zeros_like(start)
     for leg in legs:
-        begun = outputs[..., -1]
         drift = torch.zeros_like(outputs)
         if leg.others is not None:
             drift += leg.others.unsqueeze(2) * (size / remaining)
@@ -121,10 +119,10 @@ def replay(
                 outputs, speed, left = outputs + step * changed, changed, left - 1
         if leg.end is not None:
             correction = leg.end - outputs[..., -1]
-            missed += float(correction.square().sum())
-            moved += float((leg.end - begun).square().sum())
+            missed = missed + correction
             outputs = outputs + correction.unsqueeze(2)
-    return outputs, math.sqrt(missed / moved) if moved else 0.0
+    moved = float((outputs[..., -1] - start).norm())
+    return outputs, float(missed.norm()) / moved if moved else 0.0
 
 
 def held_out(columns: Float[Tensor, "n p columns"], left_out: Float[Tensor, "n columns"]) -> Float[Tensor, "n p"]:

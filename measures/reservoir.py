@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.held_out import FOLDS, HeldOut, losses, output_gradient
+from gapbench.measures.held_out import HeldOut, losses, output_gradient
 from gapbench.measures.kernel import slow_mass
 from gapbench.measures.kernel_path import Point
 from gapbench.measures.path_gradients import Rates
@@ -33,13 +33,14 @@ def path_loo_gap(
     trajectory: Trajectory,
     train: Split,
     *,
-    folds: int = FOLDS,
+    folds: int = 0,
 ) -> Estimate:
     """The loss gap by leaving examples out of the path of training, along its own kernels; no data is held out.
 
     Formula: mean_i [l(U_i^{−f(i)}, y_i) − l(U_i(T), y_i)], U^{−f} the outputs of training without fold f, replayed in
     output space along the kernels K(t) of the real path (`hold_out`): G_Q with Q = fold f and S the other examples.
-    For one example a fold and a kernel that does not move it is leave-one-out, exactly. In the unit of the loss.
+    ``folds`` 0: each example by itself if they have at most 320 outputs together, else 10 folds. Where the kernel does
+    not move, this is true retraining, exactly. In the unit of the loss.
     The standard error is that of the mean over the examples.
     Raises: Undefined where the path cannot be followed or is not explained by its kernels.
     Sign: it estimates the gap. The kernels have seen the examples left out, so its value is expected to be too low.
@@ -51,7 +52,7 @@ def path_loo_gap(
 
 @measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",))
 def path_loo_error_gap(
-    path_held_out: Callable[[int], HeldOut], path_validity: float, train: Split, *, folds: int = FOLDS
+    path_held_out: Callable[[int], HeldOut], path_validity: float, train: Split, *, folds: int = 0
 ) -> Estimate:
     """The error gap by leaving examples out of the path of training, along its own kernels; no data is held out.
 
@@ -60,6 +61,31 @@ def path_loo_error_gap(
     """
     found, labels = path_held_out(folds), train.labels[: len(path_held_out(folds).trained)]
     after, before = ((outputs.argmax(dim=1) != labels).double() for outputs in (found.held_out, found.trained))
+    return _mean(after - before)
+
+
+@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",))
+def path_loo_soft_error_gap(
+    path_held_out: Callable[[int], HeldOut],
+    path_validity: float,
+    trajectory: Trajectory,
+    train: Split,
+    *,
+    folds: int = 0,
+) -> Estimate:
+    """The error gap of labels drawn from the softmax, by leaving examples out of the path of training.
+
+    Formula: as `path_loo_gap`, with the error 1 − π_y of a label drawn from π = softmax(U_i) for the loss. A fraction;
+    less coarse on few examples than the error of the argmax, and bounded where the loss is not.
+    Raises: Undefined also where the loss is squared: its outputs are no logits. Sign: as there.
+    """
+    if trajectory.loss == "squared":
+        raise Undefined("the outputs of a network trained on the squared loss are no logits")
+    found, labels = path_held_out(folds), train.labels[: len(path_held_out(folds).trained)]
+    after, before = (
+        1 - outputs.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        for outputs in (found.held_out, found.trained)
+    )
     return _mean(after - before)
 
 

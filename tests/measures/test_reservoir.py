@@ -32,6 +32,7 @@ from gapbench.measures.reservoir import (
     noise_transfer,
     path_loo_error_gap,
     path_loo_gap,
+    path_loo_soft_error_gap,
     population_risk_decrease,
     reservoir_mass,
     tangent_loo_gap,
@@ -103,10 +104,18 @@ def test_in_a_linear_model_it_is_the_gap_of_true_retraining(loss: str, folds: in
     assert found(folds).residual < 1e-12
     assert gap.value > 0.05, "the positive control: leaving out matters"
     assert path_loo_gap(found, 0.0, trajectory, sample, folds=2).value != pytest.approx(gap.value, rel=0.01)
+    if loss == "squared":
+        with pytest.raises(Undefined, match="no logits"):
+            path_loo_soft_error_gap(found, 0.0, trajectory, sample)
+    else:
+        own = torch.arange(EXAMPLES), sample.labels
+        shares = [outputs.softmax(dim=1)[own].mean() for outputs in (expected, trained)]
+        soft = path_loo_soft_error_gap(found, 0.0, trajectory, sample, folds=folds)
+        assert soft.value == pytest.approx(float(shares[1] - shares[0]), abs=1e-9)
     if folds == 5:
         frozen = tangent_loo_gap(final_held_out(points, trajectory, sample), trajectory, sample).value
-        ten = path_loo_gap(found, 0.0, trajectory, sample).value
-        assert frozen == pytest.approx(ten, abs=1e-9), "the kernel of a linear model never moves"
+        single = path_loo_gap(found, 0.0, trajectory, sample).value
+        assert frozen == pytest.approx(single, abs=1e-9), "the kernel of a linear model never moves"
 
 
 def test_the_standard_errors_are_those_of_means() -> None:
