@@ -43,9 +43,7 @@ def retrained(spec: RunSpec, data: tuple[Split, Split], steps: int, folds: int) 
 def accuracy(runs: int, folds: int) -> None:
     """The distribution, over networks and outputs, of the error of the estimated held-out outputs."""
     specs = load_zoo("tangent").specs
-    print(
-        "width  step  steps noise   gap: true, by retraining, by replay     correlation   error of the change (quantiles)"
-    )
+    print("width  step  steps noise   gap: true, by retraining, by replay   correlation   error of the change")
     every, ratios = [], []
     for spec in specs[:: max(1, len(specs) // runs)]:
         data = load(spec.data)

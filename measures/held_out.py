@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -32,6 +32,12 @@ FOLDS = 10
 
 SINGLE_OUTPUTS = 320
 """Each example is left out by itself where the path's examples have at most this many outputs together."""
+
+DOUBLE_OUTPUTS = 2000
+"""Above this many outputs together the products with a kernel, which are bound by its size, are taken in float32.
+
+The outputs stay in float64, and their change over a step is off by 1e-6 of itself.
+"""
 
 RESIDUAL_LIMITS: Mapping[str, float] = MappingProxyType({"squared": 0.1, "cross_entropy": 0.3})
 """Above this residual ε, by loss, what is read from a path is undefined.
@@ -74,6 +80,8 @@ def hold_out(legs: Iterable[Leg], start: Tensor, train: Split, trajectory: Traje
     left_out = folds(examples, count or (examples if start.numel() <= SINGLE_OUTPUTS else FOLDS))
     columns = torch.cat([left_out, torch.zeros(examples, 1, dtype=left_out.dtype)], dim=1)
     gradient = output_gradient(trajectory.loss, train.labels[:examples], train.classes)
+    if start.numel() > DOUBLE_OUTPUTS:
+        legs = (replace(leg, kernel=leg.kernel.float()) for leg in legs)
     outputs, residual = replay(legs, start, gradient, columns, sample=len(train), momentum=trajectory.momentum)
     return HeldOut(outputs[..., -1], held_out(outputs[..., :-1], left_out), residual)
 

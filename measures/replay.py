@@ -29,7 +29,7 @@ OutputGradient = Callable[[Float[Tensor, "n p columns"]], Float[Tensor, "n p col
 
 @dataclass(frozen=True)
 class Leg:
-    """A leg of the path: ``kernel`` (N, N) on it, ``time`` Σ η, and the number of ``steps``.
+    """A leg of the path: ``kernel`` (N, N), in the precision of its products, ``time`` Σ η, the number of ``steps``.
 
     What else moves the outputs, in a unit of time: ``others`` (n, p), descent on the other examples of the sample, and
     ``decay`` (n, p), weight decay. ``end`` (n, p): the outputs that training had where the leg ends; the last column of
@@ -96,7 +96,8 @@ def replay(
             drift += leg.decay.unsqueeze(2)
 
         def velocity(at: Tensor, leg: Leg = leg, drift: Tensor = drift) -> Tensor:
-            return drift - (leg.kernel @ (weights * gradient(at)).flatten(0, 1)).view(at.shape)
+            slopes = (weights * gradient(at)).flatten(0, 1)
+            return drift - (leg.kernel @ slopes.to(leg.kernel.dtype)).to(at.dtype).view(at.shape)
 
         left, step = leg.steps, leg.time / max(1, leg.steps)
         while left > 0:

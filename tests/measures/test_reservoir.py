@@ -14,6 +14,7 @@ from gapbench.datasets.load import load
 from gapbench.datasets.seeds import generator
 from gapbench.datasets.spec import DataSpec, Split
 from gapbench.measures import BUILT_IN
+from gapbench.measures import held_out as held_out_module
 from gapbench.measures import replay as replay_module
 from gapbench.measures.held_out import HeldOut, check_residual, final_held_out, path_held_out, path_validity
 from gapbench.measures.kernel_path import Point, kernel_path
@@ -116,6 +117,17 @@ def test_in_a_linear_model_it_is_the_gap_of_true_retraining(loss: str, folds: in
         frozen = tangent_loo_gap(final_held_out(points, trajectory, sample), trajectory, sample).value
         single = path_loo_gap(found, 0.0, trajectory, sample).value
         assert frozen == pytest.approx(single, abs=1e-9), "the kernel of a linear model never moves"
+
+
+def test_products_in_single_precision_change_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = run(dataclasses.replace(SPEC, loss="cross_entropy"))
+    assert trained.trajectory is not None
+    points = kernel_path(trained.network, trained.trajectory, trained.train)
+    double = path_held_out(points, trained.trajectory, trained.train)(5)
+    monkeypatch.setattr(held_out_module, "DOUBLE_OUTPUTS", 0)
+    single = path_held_out(points, trained.trajectory, trained.train)(5)
+    change = (double.held_out - double.trained).norm()
+    assert 0 < float((single.held_out - double.held_out).norm()) < 1e-4 * float(change)
 
 
 def test_the_standard_errors_are_those_of_means() -> None:
