@@ -68,22 +68,22 @@ def output_gradient(loss: str, labels: Int[Tensor, " n"], classes: int) -> Outpu
 
 
 def hold_out(legs: Iterable[Leg], start: Tensor, train: Split, trajectory: Trajectory, count: int = 0) -> HeldOut:
-    """Replay a path from outputs (n, p) with each of ``count`` folds left out, and once with none.
+    """Replay a path from outputs (n, p) with each of ``count`` folds left out, and with none.
 
     Where ``count`` is 0, each example is left out by itself if they have few outputs (`SINGLE_OUTPUTS`), else `FOLDS`.
 
     At the end of each leg the replay that leaves nothing out is put where training was, and the others are moved by as
-    much: what leaving out changes is followed, and added to what is. How far it had to be put back is the residual ε
-    (`replay`). Mini-batch descent is replayed by its expected step.
+    much: what leaving out changes is followed, and added to what is. One that leaves nothing out runs free, and misses
+    the end of training by the residual ε (`replay`). Mini-batch descent is replayed by its expected step.
     """
     examples = len(start)
     left_out = folds(examples, count or (examples if start.numel() <= SINGLE_OUTPUTS else FOLDS))
-    columns = torch.cat([left_out, torch.zeros(examples, 1, dtype=left_out.dtype)], dim=1)
+    columns = torch.cat([left_out, torch.zeros(examples, 2, dtype=left_out.dtype)], dim=1)
     gradient = output_gradient(trajectory.loss, train.labels[:examples], train.classes)
     if start.numel() > DOUBLE_OUTPUTS:
         legs = (replace(leg, kernel=leg.kernel.float()) for leg in legs)
     outputs, residual = replay(legs, start, gradient, columns, sample=len(train), momentum=trajectory.momentum)
-    return HeldOut(outputs[..., -1], held_out(outputs[..., :-1], left_out), residual)
+    return HeldOut(outputs[..., -2], held_out(outputs[..., :-2], left_out), residual)
 
 
 @quantity(cost="iterative")

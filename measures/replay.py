@@ -32,8 +32,8 @@ class Leg:
     """A leg of the path: ``kernel`` (N, N), in the precision of its products, ``time`` Σ η, the number of ``steps``.
 
     What else moves the outputs, in a unit of time: ``others`` (n, p), descent on the other examples of the sample, and
-    ``decay`` (n, p), weight decay. ``end`` (n, p): the outputs that training had where the leg ends; the last column of
-    the replay, in which nothing is left out, is put there, and all others are moved by as much.
+    ``decay`` (n, p), weight decay. ``end`` (n, p): the outputs that training had where the leg ends, where the
+    replay is put back.
     """
 
     kernel: Float[Tensor, "N N"]
@@ -78,8 +78,9 @@ def replay(
     column, else 1/(m − k), k their number, m = ``sample`` the size of the whole sample (by default these n), β the
     momentum and η/(1−β) the effective step size. These are the steps of gradient descent, exact where the kernel does
     not move; where many steps together are smooth (`TOLERANCE`), they are taken together by Heun's method, as flow.
-    ε = ‖Σ_legs (R_end − U_end)‖/‖U(T) − U(0)‖ is the part of the displacement of the outputs U in training that the
-    last column R misses, where all legs say where they end.
+    Where legs say where they end, the last two columns must leave nothing out: all but the last are put back by the
+    last but one, and the last, R, runs free. ε = ‖R(T) − U(T)‖/‖U(T) − U(0)‖ is the part of the displacement of the
+    outputs U in training that it misses.
     Shapes: start (n, p), left_out (n, columns) of 0 and 1, the result (n, p, columns). Raises: nothing.
     """
     size = len(start) if sample is None else sample
@@ -87,7 +88,7 @@ def replay(
     weights = ((1 - left_out) / remaining).unsqueeze(1)
     outputs = start.unsqueeze(2).expand(-1, -1, left_out.shape[1]).contiguous()
     speed = torch.zeros_like(outputs)
-    together, missed = 1, torch.zeros_like(start)
+    together, missed = 1, 0.0
     for leg in legs:
         drift = torch.zeros_like(outputs)
         if leg.others is not None:
@@ -119,11 +120,11 @@ def replay(
                     together = 2
                 outputs, speed, left = outputs + step * changed, changed, left - 1
         if leg.end is not None:
-            correction = leg.end - outputs[..., -1]
-            missed = missed + correction
-            outputs = outputs + correction.unsqueeze(2)
-    moved = float((outputs[..., -1] - start).norm())
-    return outputs, float(missed.norm()) / moved if moved else 0.0
+            moved = float((leg.end - start).norm())
+            missed = float((leg.end - outputs[..., -1]).norm()) / moved if moved else 0.0
+            back = leg.end - outputs[..., -2]
+            outputs = torch.cat([outputs[..., :-1] + back.unsqueeze(2), outputs[..., -1:]], dim=2)
+    return outputs, missed
 
 
 def held_out(columns: Float[Tensor, "n p columns"], left_out: Float[Tensor, "n columns"]) -> Float[Tensor, "n p"]:

@@ -151,7 +151,7 @@ def test_a_path_that_its_kernels_do_not_explain_is_undefined() -> None:
     sample = linear_sample()
     network, trajectory = linear_run(sample, "squared")
     points = list(kernel_path(network, trajectory, sample))
-    points[1:] = [dataclasses.replace(point, kernel=0.5 * point.kernel) for point in points[1:]]
+    points[1:] = [dataclasses.replace(point, kernel=0.05 * point.kernel) for point in points[1:]]
     found = path_held_out(tuple(points), trajectory, sample)
     with pytest.raises(Undefined, match="do not explain the path"):
         path_validity(found, trajectory)
