@@ -1,11 +1,17 @@
-"""Coverage of the nominal 95 % intervals on synthetic zoos with recipe effects; run by hand.
+"""Coverage of the nominal 95 % intervals on synthetic zoos with recipe effects, and what the tests find where there
+is nothing to find; run by hand.
 
     python benchmarks/coverage.py --zoos 2000
+    python benchmarks/coverage.py --zoos 2000 --only nulls
 
 A recipe has an effect on the gap and one on the measure, correlated by rho, a smaller one of its own at each label
 noise, and every run has seed noise; the measure rises with the label noise by an amount that differs between recipes.
 The truth is the mean score over the simulated zoos. Beside the interval of the package stand two that are wrong: "runs"
 takes every run for a recipe of its own, "uncorrected" leaves the pairs of recipes of granulated tau counted twice.
+
+Nulls: families of ten measures that have nothing to do with the gap but for the label noise (which tau_b must not see
+either). Printed: the share of zoos in which the first one's p is at most .05, that in which any of the ten is, and that
+in which any is after Holm's adjustment. "runs" permutes single runs instead of whole recipes.
 """
 
 from __future__ import annotations
@@ -18,12 +24,12 @@ import numpy as np
 import pandas as pd
 
 from gapbench.evaluate.statistics.design import Design
-from gapbench.evaluate.statistics.granulated import PSI, CellPairs, granulated_estimates
+from gapbench.evaluate.statistics.granulated import PSI, CellPairs, granulated_estimates, granulated_replicates
+from gapbench.evaluate.statistics.multiplicity import holm
 from gapbench.evaluate.statistics.randomisation import auc_estimates
-from gapbench.evaluate.statistics.rank import noise_strata, tau_estimates
-from gapbench.evaluate.statistics.resampling import Estimate
-
-SCORES = ("tau_b", "tau_a", "within_noise_tau", "granulated_tau", "randomisation_auc")
+from gapbench.evaluate.statistics.rank import noise_strata, tau_estimates, tau_replicates, within_noise_replicates
+from gapbench.evaluate.statistics.resampling import Estimate, null_band, permuted
+from gapbench.evaluate.statistics.spearman import spearman_estimates
 
 
 def grid(values: tuple[int, ...], seeds: int, noises: tuple[float, ...] = (0.0, 0.5)) -> Design:
@@ -56,17 +62,68 @@ def estimates(measure: np.ndarray, gap: np.ndarray, design: Design) -> dict[tupl
         ("tau_a", "gapbench"): tau_estimates(x, gap, design, everything, "a")[0],
         ("within_noise_tau", "gapbench"): tau_estimates(x, gap, design, strata, "b")[0],
         ("within_noise_tau", "runs"): tau_estimates(x, gap, alone, strata, "b")[0],
+        ("spearman", "gapbench"): spearman_estimates(x, gap, design)[0],
         ("granulated_tau", "gapbench"): granulated,
         ("granulated_tau", "uncorrected"): replace(granulated, sparse=False),
         ("randomisation_auc", "gapbench"): auc_estimates(x, design)[0],
     }
 
 
+def nulls(zoos: int, seed: int, permutations: int = 399, family: int = 10) -> None:
+    rng, design = np.random.default_rng(seed), grid((2,) * 5, 2)
+    alone = replace(
+        design, recipe=np.arange(len(design)), recipes=len(design), replicate=np.zeros(len(design), np.int64)
+    )
+    found: dict[tuple[str, str], list[np.ndarray]] = {}
+    for _ in range(zoos):
+        gap = simulate(design, 0.0, 0.0, 0.0, rng)[0]
+        measures = np.stack([simulate(design, 0.0, 0.0, 0.0, rng)[1] for _ in range(family)], axis=1)
+        blind = rng.standard_normal((design.recipes, family))[design.recipe] + 0.3 * rng.standard_normal(measures.shape)
+        strata, cells = noise_strata(gap, design), CellPairs.of(design, gap)
+        within = permuted(gap, design, permutations, rng)
+        wrong = np.stack([_shuffled(gap, alone, rng) for _ in range(permutations)], axis=1)
+        shuffled = permuted(gap, design, permutations, rng, noises=True)
+        observed = gap[:, None]
+        cases = {
+            ("within_noise_tau", "gapbench"): (within_noise_replicates, (measures, strata), within),
+            ("within_noise_tau", "runs"): (within_noise_replicates, (measures, strata), wrong),
+            ("granulated_tau", "gapbench"): (granulated_replicates, (measures, cells), within),
+            ("tau_b", "gapbench"): (lambda x, y, _: tau_replicates(x, y).tau_b(), (blind, None), shuffled),
+        }
+        for key, (score, (values, extra), gaps) in cases.items():
+            points, scores = score(values, observed, extra)[:, 0], score(values, gaps, extra)
+            p = np.array([null_band(float(point), row).p for point, row in zip(points, scores)])
+            found.setdefault(key, []).append(p)
+    rows = []
+    for (name, method), several in found.items():
+        p = np.stack(several)
+        rates = (p[:, 0] <= 0.05, p.min(axis=1) <= 0.05, [holm(one).min() <= 0.05 for one in p])
+        first, any_of_ten, adjusted = (round(100 * float(np.mean(rate)), 1) for rate in rates)
+        everyone = round(100 * float((p <= 0.05).mean()), 2)
+        rows.append((name, method, first, everyone, any_of_ten, adjusted))
+    columns = ["score", "method", "first %", "all %", "any of ten %", "any after Holm %"]
+    print(pd.DataFrame(rows, columns=columns).to_string(index=False), flush=True)
+
+
+def _shuffled(gap: np.ndarray, design: Design, rng: np.random.Generator) -> np.ndarray:
+    """Single runs moved inside their label noise."""
+    out = gap.copy()
+    for level in np.unique(design.level):
+        rows = np.flatnonzero(design.level == level)
+        out[rows] = rng.permutation(gap[rows])
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--zoos", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=["intervals", "nulls"])
     arguments = parser.parse_args()
+    if arguments.only != "intervals":
+        nulls(arguments.zoos, arguments.seed)
+    if arguments.only == "nulls":
+        return
     rows = []
     cases = [((2,) * 5, 2, rho, 0.0, 0.0) for rho in (0.0, 0.6, 0.9, 0.98)]
     cases += [((2,) * 5, 3, rho, 0.0, 0.0) for rho in (0.0, 0.9)]
@@ -97,7 +154,7 @@ def main() -> None:
                     "width": round(float((highs - lows).mean()), 3),
                 }
             )
-        print(pd.DataFrame(rows).tail(8).to_string(index=False), flush=True)
+        print(pd.DataFrame(rows).tail(9).to_string(index=False), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,26 @@
 """
 
 from gapbench.measures import (
+    augmentations,
     capacity,
+    compression,
+    consistency,
     controls,
     curvature,
     features,
+    flatness,
+    gauss_newton,
+    group_norms,
     held_out,
+    hessian_spectrum,
+    information,
+    input_jacobians,
+    interpolations,
     kernel,
     kernel_path,
+    learning_coefficient,
     margins,
+    mixtures,
     norms,
     optimisation,
     pac_bayes,
@@ -20,13 +32,17 @@ from gapbench.measures import (
     path_operators,
     perturbation,
     quantities,
+    representations,
     reservoir,
     sharpness,
+    size_independent,
     spectral,
+    spectral_bounds,
     spectrum,
     stability,
     tangent,
     weight_statistics,
+    worst_case_radius,
 )
 from gapbench.measures.registry import (
     Estimate,
@@ -46,6 +62,11 @@ _MODULES = (
     curvature,
     tangent,
     features,
+    representations,
+    mixtures,
+    augmentations,
+    interpolations,
+    input_jacobians,
     capacity,
     norms,
     spectral,
@@ -61,12 +82,32 @@ _MODULES = (
     path_operators,
     reservoir,
     spectrum,
+    information,
+    consistency,
     stability,
     weight_statistics,
     controls,
 )
 
-BUILT_IN = build(entry for module in _MODULES for entry in collect(module))
+_PARTS = (
+    (group_norms, "norms"),
+    (size_independent, "norms"),
+    (spectral_bounds, "spectral"),
+    (worst_case_radius, "sharpness"),
+    (flatness, "sharpness"),
+    (gauss_newton, "sharpness"),
+    (hessian_spectrum, "sharpness"),
+    (learning_coefficient, "sharpness"),
+    (compression, "information"),
+)
+"""Further files of a family that has a file of its own name."""
+
+BUILT_IN = build(
+    [
+        *(entry for module in _MODULES for entry in collect(module)),
+        *(entry for module, family in _PARTS for entry in collect(module, family)),
+    ]
+)
 MEASURES = BUILT_IN.measures
 QUANTITIES = BUILT_IN.quantities
 

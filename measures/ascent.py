@@ -52,7 +52,7 @@ def worst_rise(
     Raises: Undefined where the gradient and all starts are zero, so that the ascent has no direction.
     """
     loss, gradient = value_and_gradient(terms, point)
-    ball = _Ball(terms, point, scale, rho, norm)
+    ball = Ball(terms, point, scale, rho, norm)
     slopes = (derivative * scale for derivative in (gradient, *starts))
     corners = (ball.farthest(slope) for slope in slopes if bool(slope.any()))
     values = ((value(terms, point + scale * corner), corner) for corner in corners)
@@ -65,7 +65,7 @@ def worst_rise(
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """A point v of the ball, the loss at w + s ∘ v, and its derivative in v."""
 
     inside: Tensor
@@ -74,7 +74,7 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Ball:
+class Ball:
     """The ball ‖v‖ ≤ ρ of a norm, and a loss at w + s ∘ v."""
 
     terms: Terms
@@ -83,15 +83,15 @@ class _Ball:
     rho: float
     norm: Literal["l2", "linf"]
 
-    def at(self, inside: Tensor) -> _Place:
+    def at(self, inside: Tensor) -> Place:
         loss, gradient = value_and_gradient(self.terms, self.point + self.scale * inside)
-        return _Place(inside, loss, gradient * self.scale)
+        return Place(inside, loss, gradient * self.scale)
 
     def farthest(self, slope: Tensor) -> Tensor:
         """The point of the ball that is farthest in a direction."""
         return self.rho * (slope.sign() if self.norm == "linf" else slope / torch.linalg.vector_norm(slope))
 
-    def climb(self, place: _Place, base: float, tolerance: float) -> tuple[_Place, bool]:
+    def climb(self, place: Place, base: float, tolerance: float) -> tuple[Place, bool]:
         """Where an ascent ends that counts its rise from ``base``, and whether it stands still there."""
         for _ in range(MOST_ASCENT_STEPS):
             higher = self.step(place, tolerance / 10 * (place.loss - base))
@@ -102,7 +102,7 @@ class _Ball:
                 return place, True
         return place, False
 
-    def step(self, place: _Place, least: float) -> _Place | None:
+    def step(self, place: Place, least: float) -> Place | None:
         """A higher place, if there is one and the slope promises more than the least that is wanted."""
         if not bool(place.slope.any()):
             return None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.layers import Layer, trace
-from gapbench.measures.registry import Undefined, measure, variants
+from gapbench.measures.layers import Layer
+from gapbench.measures.piecewise_linear import activation_patterns, nonlinear_operation
+from gapbench.measures.registry import Undefined, measure, per_sample, variants
 from gapbench.models.trained import History, Trained
 
 
@@ -21,6 +22,9 @@ def num_params(network: nn.Module) -> float:
     Raises: nothing. Sign: the VC-dimension of networks of one depth grows with ω.
     """
     return float(sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad))
+
+
+per_sample(num_params)
 
 
 @measure(source="unpublished", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))
@@ -47,6 +51,9 @@ def vc_bartlett2019(layers: tuple[Layer, ...]) -> float:
     parameters = sum((depth - index) * layer.num_params for index, layer in enumerate(layers))
     units = sum(index * layer.units for index, layer in enumerate(layers, start=1))
     return depth + parameters * math.log2(8 * math.e * units * math.log2(4 * math.e * units))
+
+
+per_sample(vc_bartlett2019)
 
 
 @measure(source="jiang2020", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))
@@ -140,14 +147,14 @@ variants(rademacher_random_labels, same_steps=(True,))
 
 
 @measure(source="novak2018, section 3", sign=+1, invariances=("rescaling", "unit_permutation"), cost="forward")
-def linear_regions(folded_float32: nn.Module, train: Split, *, segments: int = 8, points: int = 128) -> float:
+def linear_regions(evaluated_float32: nn.Module, train: Split, *, segments: int = 8, points: int = 128) -> float:
     """The mean number of linear regions met on a segment between two training examples.
 
-    Formula: 1 + the number of neighbouring points, of ``points`` equally spaced ones, whose ReLU activation patterns
-    differ; averaged over the segments from example k to example k+1, k < ``segments``. Regions narrower than the
-    spacing are merged, and switches of max-pooling are not counted. The paper counts transitions along a trajectory
-    through data points (as recalled), here along segments.
-    Raises: Undefined where the network has no ReLU, or fewer than two training examples.
+    Formula: 1 + the number of neighbouring points, of ``points`` equally spaced ones, whose activation patterns (of
+    ReLU, leaky ReLU and clipped ReLU, whether modules or functions) differ; averaged over the segments from example k
+    to example k+1, k < ``segments``. Regions narrower than the spacing are merged, and switches of max-pooling are not
+    counted. The paper counts transitions along a trajectory through data points (as recalled), here along segments.
+    Raises: Undefined where the network is not piecewise linear or has no ReLU, or fewer than two training examples.
     Sign: a network of more regions on the data is the more complex function.
     """
     count = min(segments, len(train) - 1)
@@ -156,10 +163,16 @@ def linear_regions(folded_float32: nn.Module, train: Split, *, segments: int = 8
     ends = train.inputs[: count + 1]
     place = torch.linspace(0, 1, points).reshape(1, -1, *[1] * (ends.ndim - 1))
     line = torch.lerp(ends[:-1].unsqueeze(1), ends[1:].unsqueeze(1), place)
-    with torch.no_grad():
-        calls = trace(folded_float32, line.flatten(0, 1))
-    patterns = [(call.output > 0).reshape(count, points, -1) for call in calls if isinstance(call.module, nn.ReLU)]
-    if not patterns:
-        raise Undefined("activation patterns are those of ReLU units, and the network has no ReLU module")
-    switched = torch.stack([(pattern[:, 1:] != pattern[:, :-1]).any(dim=2) for pattern in patterns]).any(dim=0)
+    strange = nonlinear_operation(evaluated_float32, ends[:1])
+    if strange is not None:
+        raise Undefined(f"a network that computes {strange} has no linear regions")
+    switched = torch.stack([_switches(activation_patterns(evaluated_float32, points)) for points in line])
     return 1 + float(switched.sum(dim=1).double().mean())
+
+
+def _switches(patterns: list[Bool[Tensor, "points ..."]]) -> Bool[Tensor, " steps"]:
+    """Between which neighbouring points any unit switches."""
+    if not patterns:
+        raise Undefined("activation patterns are those of ReLU units, and the network has no ReLU")
+    flat = [pattern.flatten(1) for pattern in patterns]
+    return torch.stack([(pattern[1:] != pattern[:-1]).any(dim=1) for pattern in flat]).any(dim=0)

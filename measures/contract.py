@@ -45,7 +45,7 @@ class Check:
 def example_networks() -> Mapping[str, Trained]:
     """Small trained networks, the same in every process: MLPs on true and random labels, a deeper one, a small CNN.
 
-    The first and the third have a seed twin and a random-label twin.
+    The first and the last two have a seed twin and a random-label twin.
     """
     data = DataSpec("gaussian_mixture", train_size=48, dimension=6, classes=3, test_size=100)
     plain = RunSpec(data, "mlp", width=12, depth=1, learning_rate=0.05, batch_size=12, max_epochs=200)
@@ -56,7 +56,7 @@ def example_networks() -> Mapping[str, Trained]:
         "mlp": _with_second_runs(plain),
         "mlp on random labels": _trained(noisy),
         "deep mlp": _with_second_runs(deep),
-        "cnn": _trained(images),
+        "cnn": _with_second_runs(images),
     }
 
 

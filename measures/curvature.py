@@ -1,4 +1,4 @@
-"""The Hessian of the mean training loss: its products, its largest eigenvalue, its trace."""
+"""The Hessian of the mean training loss: its products, its largest eigenvalues, its density, its trace."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
+from gapbench.measures.lanczos import Lanczos, Ritz
+from gapbench.measures.layers import trace as calls_of
 from gapbench.measures.per_example import (
-    JACOBIAN_EXAMPLES,
-    jacobian,
     layer_sweeps,
-    other_parameters,
+    other_jacobians,
     single_use_layers,
     squared_gradient_norms,
 )
@@ -32,11 +32,18 @@ Terms = Sequence[Callable[["Tensor"], "Tensor"]]
 """A loss of a flat parameter vector, as terms that add up to it; only one term's graph is in memory at a time."""
 
 EXAMPLES_AT_ONCE = 1000
+"""A term of the loss has at least this many examples, …"""
+
+ACTIVATIONS_AT_ONCE = 2**23
+"""… and more while their activations are fewer than this, for the graph of a single term is kept between products."""
 
 RESIDUAL_TOLERANCE = 1e-3
 """Lanczos stops when ‖Hv − θv‖ is at most this times |θ|; the error of θ is at most that, and mostly its square."""
 
-MOST_LANCZOS_STEPS = 200
+TOP = 5
+"""How many of the largest eigenvalues are found."""
+
+DENSITY_STEPS = 100
 
 MOST_EXACT_PARAMETERS = 2000
 """Up to here a trace is the sum of as many Hessian products as there are parameters; beyond, it is estimated."""
@@ -48,13 +55,13 @@ RELATIVE_ERROR = 0.05
 
 
 @quantity(cost="forward")
-def loss_terms(folded: nn.Module, train: Split) -> Terms:
-    """The mean training cross-entropy as a function of all parameters of the folded network, in nats, float64."""
-    return mean_loss_terms(folded, train)
+def loss_terms(evaluated: nn.Module, curvature_sample: Split) -> Terms:
+    """The mean training cross-entropy as a function of all parameters of the network, in nats, float64."""
+    return mean_loss_terms(evaluated, curvature_sample)
 
 
 def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool = False) -> Terms:
-    """The mean cross-entropy on a sample as terms of at most `EXAMPLES_AT_ONCE` examples each.
+    """The mean cross-entropy on a sample, as terms of as many examples as are taken at once.
 
     ``normalise_logits``: each example's logits are centred and divided by their norm first, so that scaling the output
     changes nothing (Andriushchenko et al. 2023).
@@ -70,7 +77,10 @@ def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool 
 
         return loss
 
-    batches = zip(torch.split(train.inputs, EXAMPLES_AT_ONCE), torch.split(train.labels, EXAMPLES_AT_ONCE), strict=True)
+    with torch.no_grad():
+        activations = sum(call.output.numel() for call in calls_of(network, train.inputs[:1].to(dtype)))
+    size = max(EXAMPLES_AT_ONCE, ACTIVATIONS_AT_ONCE // max(1, activations))
+    batches = zip(torch.split(train.inputs, size), torch.split(train.labels, size), strict=True)
     return [term(inputs.to(dtype), labels) for inputs, labels in batches]
 
 
@@ -130,52 +140,71 @@ def hessian_product(terms: Terms, point: Float[Tensor, " parameters"]) -> Callab
     return product
 
 
+@quantity(large=True, cost="iterative")
+def hessian_lanczos(loss_terms: Terms, evaluated_parameters: Tensor, rng: torch.Generator) -> Lanczos:
+    """The Krylov basis of the Hessian of the mean training loss, shared by its eigenvalues and its density."""
+    return Lanczos(hessian_product(loss_terms, evaluated_parameters), len(evaluated_parameters), rng)
+
+
 @quantity(cost="iterative")
-def top_eigenvalue(loss_terms: Terms, parameters: Tensor, rng: torch.Generator) -> Estimate:
+def top_eigenvalue(hessian_lanczos: Lanczos) -> Estimate:
     """The largest (algebraic) eigenvalue of the Hessian of the mean training loss, by Lanczos.
 
     The standard error is the bound min(r, r²/gap) on the error, with the residual norm r and the gap to the next
-    eigenvalue; ``converged`` is False where r is above 1e-3 |θ| after 200 steps.
+    eigenvalue; ``converged`` is False where r is above 1e-3 |θ| after `lanczos.MOST_STEPS` steps.
     """
-    return largest_eigenvalue(hessian_product(loss_terms, parameters), len(parameters), rng)
+    return largest_of(hessian_lanczos, 1)[0]
+
+
+@quantity(cost="iterative")
+def top_eigenvalues(hessian_lanczos: Lanczos) -> tuple[Estimate, ...]:
+    """The `TOP` largest (algebraic) eigenvalues of the Hessian of the mean training loss, descending.
+
+    As `top_eigenvalue`, each; fewer where there are fewer parameters. Of equal eigenvalues one is found.
+    """
+    return largest_of(hessian_lanczos, TOP)
+
+
+@quantity(cost="iterative")
+def spectral_density(hessian_lanczos: Lanczos) -> tuple[Float[Tensor, " nodes"], Float[Tensor, " nodes"]]:
+    """Nodes, ascending, and weights, which add up to one, of the spectral density of the Hessian: stochastic Lanczos.
+
+    Formula: (1/ω) tr f(H) ≈ Σ_k τ_k² f(θ_k), exact in expectation over the Gaussian start for polynomials f of degree
+    below twice the `DENSITY_STEPS` steps (Ubaru, Chen & Saad 2017; Ghorbani, Krishnan & Xiao 2019), up to the
+    normalisation of the start, whose effect is of the order 1/ω. One start: its error is of the order √(2/ω).
+    """
+    ritz = hessian_lanczos.ritz(DENSITY_STEPS)
+    return ritz.values, ritz.weights
 
 
 def largest_eigenvalue(
     product: Callable[[Tensor], Tensor], size: int, rng: torch.Generator, *, tolerance: float = RESIDUAL_TOLERANCE
 ) -> Estimate:
-    """The largest algebraic eigenvalue of a symmetric map on R^size, float64.
+    """The largest algebraic eigenvalue of a symmetric map on R^size, float64, by Lanczos stopped by the residual."""
+    return largest_of(Lanczos(product, size, rng), 1, tolerance=tolerance)[0]
 
-    Lanczos from a random start with full reorthogonalisation (twice is enough), stopped by the residual.
-    Source: Paige 1971 and Parlett, The Symmetric Eigenvalue Problem.
-    """
-    steps = min(size, MOST_LANCZOS_STEPS)
-    basis = torch.zeros(steps, size, dtype=torch.float64)
-    diagonal, beside = torch.zeros(steps, dtype=torch.float64), torch.zeros(steps, dtype=torch.float64)
-    vector = torch.randn(size, dtype=torch.float64, generator=rng)
-    basis[0] = vector / torch.linalg.vector_norm(vector)
-    for step in range(steps):
-        image = product(basis[step])
-        diagonal[step] = image @ basis[step]
-        known = basis[: step + 1]
-        for _ in range(2):
-            image = image - known.T @ (known @ image)
-        beside[step] = torch.linalg.vector_norm(image)
-        tridiagonal = torch.diag(diagonal[: step + 1]) + torch.diag(beside[:step], 1)
-        ritz, vectors = torch.linalg.eigh(tridiagonal, UPLO="U")
-        top, residual = float(ritz[-1]), float((beside[step] * vectors[-1, -1]).abs())
-        complete = step + 1 == size or float(beside[step]) <= 1e-14 * float(ritz.abs().max())
-        if complete or (step > 0 and residual <= tolerance * abs(top)):
-            break
-        if step + 1 < steps:
-            basis[step + 1] = image / beside[step]
-    if complete:
-        return Estimate(top, 0.0)
-    gap = float(ritz[-1] - ritz[-2])
-    return Estimate(top, min(residual, residual**2 / gap if gap > 0 else residual), residual <= tolerance * abs(top))
+
+def largest_of(basis: Lanczos, count: int, *, tolerance: float = RESIDUAL_TOLERANCE) -> tuple[Estimate, ...]:
+    """The largest eigenvalues of a map, descending, once the residual of each is at most ``tolerance`` times it."""
+
+    def settled(ritz: Ritz) -> Tensor:
+        return ritz.residuals[-count:] <= tolerance * ritz.values[-count:].abs()
+
+    ritz, _ = basis.until(lambda ritz: len(ritz.values) > count and bool(settled(ritz).all()))
+    converged = settled(ritz) | ritz.complete
+    found = zip(ritz.values[-count:].tolist(), ritz.errors()[-count:].tolist(), converged.tolist(), strict=True)
+    return tuple(Estimate(*one) for one in found)[::-1]
 
 
 @quantity(cost="gradient")
-def trace(folded: nn.Module, logits: Tensor, parameters: Tensor, train: Split, rng: torch.Generator) -> Estimate:
+def trace(
+    evaluated: nn.Module,
+    logits: Tensor,
+    evaluated_parameters: Tensor,
+    gauss_newton_trace: float,
+    curvature_sample: Split,
+    rng: torch.Generator,
+) -> Estimate:
     """The trace of the Hessian of the mean training loss; exact for piecewise linear networks.
 
     Formula: tr H = tr G + tr R with the generalised Gauss–Newton matrix G (exact: `gauss_newton_trace`) and
@@ -184,37 +213,41 @@ def trace(folded: nn.Module, logits: Tensor, parameters: Tensor, train: Split, r
     Hutchinson's method, the standard error is that of tr R, and ``converged`` is False where it is still above 5 % of
     the trace after `MOST_PROBES` probes.
     """
-    gauss_newton = gauss_newton_trace(folded, train)
-    if is_piecewise_linear(folded, train.inputs[:1].to(parameters.dtype)):
-        return Estimate(gauss_newton, 0.0)
-    product, size = hessian_product(_residual_terms(folded, logits, train), parameters), len(parameters)
+    if is_piecewise_linear(evaluated, curvature_sample.inputs[:1].to(logits.dtype)):
+        return Estimate(gauss_newton_trace, 0.0)
+    size = len(evaluated_parameters)
+    product = hessian_product(
+        _residual_terms(evaluated, logits[: len(curvature_sample)], curvature_sample), evaluated_parameters
+    )
     if size <= MOST_EXACT_PARAMETERS:
-        return Estimate(gauss_newton + exact_trace(product, size), 0.0)
-    return hutchinson_trace(product, size, rng, known=gauss_newton)
+        return Estimate(gauss_newton_trace + exact_trace(product, size), 0.0)
+    return hutchinson_trace(product, size, rng, known=gauss_newton_trace)
 
 
-def gauss_newton_trace(network: nn.Module, train: Split) -> float:
+@quantity(cost="gradient")
+def gauss_newton_trace(evaluated: nn.Module, curvature_sample: Split) -> float:
     """tr (1/m) Σ_i J_iᵀ (diag p_i − p_i p_iᵀ) J_i over all parameters.
 
     Formula: diag p − ppᵀ = SSᵀ with the columns s_c = √p_c (e_c − p), so the trace is (1/m) Σ_i Σ_c ‖J_iᵀ s_c‖²: one
     backward sweep a class and, in each linear or convolutional layer, only the norms of per-example gradients; other
     parameters by their Jacobian. No probes, no sampling error.
     """
-    sample = train.inputs.to(next(network.parameters()).dtype)
-    layers = single_use_layers(network, sample[:1])
+    sample = curvature_sample.inputs.to(next(evaluated.parameters()).dtype)
+    layers = single_use_layers(evaluated, sample[:1])
     total = 0.0
     for inputs in torch.split(sample, EXAMPLES_AT_ONCE):
-        for sweep in layer_sweeps(network, layers, inputs, _square_root_columns):
+        for sweep in layer_sweeps(evaluated, layers, inputs, square_root_columns):
             total += float(squared_gradient_norms(sweep).sum())
-    for name in other_parameters(network, layers):
-        for inputs in torch.split(sample, JACOBIAN_EXAMPLES):
-            with torch.no_grad():
-                columns = _square_root_columns(network(inputs))
-            total += float(torch.einsum("sic,icp->sip", columns, jacobian(network, name, inputs)).square().sum())
-    return total / len(train)
+    for part, found in other_jacobians(evaluated, layers, sample):
+        with torch.no_grad():
+            columns = square_root_columns(evaluated(sample[part]))
+        for features in found.values():
+            total += float(torch.einsum("sic,icp->sip", columns, features).square().sum())
+    return total / len(curvature_sample)
 
 
-def _square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes n classes"]:
+def square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes n classes"]:
+    """The columns s_c = √p_c (e_c − p) of the roots S_i of diag p_i − p_i p_iᵀ, one row of the result for each c."""
     p = softmax(logits, dim=1)
     units = torch.eye(p.shape[1], dtype=p.dtype)
     return p.sqrt().T[:, :, None] * (units[:, None, :] - p)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import jvp
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.curvature import functional_logits
-from gapbench.measures.layers import with_state
+from gapbench.measures.layers import has_batch_norm, with_state
 from gapbench.measures.registry import Undefined, quantity
 from gapbench.measures.replay import Leg
+from gapbench.measures.standard_form import standard_form
 from gapbench.measures.tangent import tangent_kernel
 from gapbench.models.losses import LOSSES
 from gapbench.models.trained import Trajectory
@@ -49,7 +49,7 @@ def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examp
     split into the first n examples and the rest, ``others`` = −J ∇L_rest and ``decay`` = −λ J w, one product of the
     Jacobian each.
     Raises: Undefined where no checkpoints were kept, there is batch norm (whose gradient in training couples the
-    examples of a batch), or the steps were not along the gradient.
+    examples of a batch), the weights are parametrised, or the steps were not along the gradient.
     """
     if not trajectory.checkpoints:
         raise Undefined(
@@ -57,12 +57,14 @@ def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examp
         )
     if trajectory.preconditioned:
         raise Undefined("the steps of Adam are not along the gradient: the kernel of its path needs its preconditioner")
-    if any(isinstance(module, _BatchNorm) for module in network.modules()):
+    if has_batch_norm(network):
         raise Undefined("in training, batch norm couples the examples of a batch: the path follows no kernel of theirs")
+    if any(is_parametrized(module) for module in network.modules()):
+        raise Undefined("weights that are made of other parameters are measured as they are, and were not trained so")
     inputs, labels, mean_loss = train.inputs.double(), train.labels, LOSSES[trajectory.loss].mean
     near = inputs[:examples]
     for checkpoint in trajectory.checkpoints:
-        there = copy.deepcopy(with_state(network, checkpoint.state)).double().eval()
+        there = standard_form(with_state(network, checkpoint.state), inputs[:1])
         weights = torch.cat([parameter.detach().flatten() for parameter in there.parameters()])
 
         def outputs_at(flat: Tensor, there: nn.Module = there) -> Tensor:

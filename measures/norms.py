@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gapbench.measures.registry import Undefined, measure
+from gapbench.measures.registry import LayerSum, Undefined, measure, per_sample
 
 
 def nonzero(norms: Float[Tensor, " layers"]) -> Float[Tensor, " layers"]:
@@ -26,9 +26,16 @@ def nonzero(norms: Float[Tensor, " layers"]) -> Float[Tensor, " layers"]:
     return norms
 
 
-def log_product(norms: Float[Tensor, " layers"]) -> float:
+def log_product(norms: Float[Tensor, " layers"]) -> LayerSum:
     """Σ_i ln‖W_i‖², in nats. Raises: Undefined where a norm is zero."""
-    return 2 * float(nonzero(norms).log().sum())
+    logarithms = nonzero(norms).log()
+    return LayerSum(2 * float(logarithms.sum()), (2 * logarithms).tolist())
+
+
+def sum_of_squares(norms: Float[Tensor, " layers"]) -> LayerSum:
+    """Σ_i ‖W_i‖²."""
+    squares = norms.square()
+    return LayerSum(float(squares.sum()), squares.tolist())
 
 
 def log_sum(log_product: float, depth: int) -> float:
@@ -60,30 +67,36 @@ def l2_distance(parameters: Float[Tensor, " parameters"], initial_parameters: Fl
 
 
 @measure(source="jiang2020, eq. 42", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def param_norm(frobenius_norms: Float[Tensor, " layers"]) -> float:
+def param_norm(frobenius_norms: Float[Tensor, " layers"]) -> LayerSum:
     """The sum of the layers' squared Frobenius norms.
 
     Formula: Σ_i ‖W_i‖_F². Raises: nothing. Sign: a larger ball of weights holds more functions.
     """
-    return float(frobenius_norms.square().sum())
+    return sum_of_squares(frobenius_norms)
+
+
+per_sample(param_norm)
 
 
 @measure(source="jiang2020, eq. 40", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def frobenius_distance(distance_frobenius_norms: Float[Tensor, " layers"]) -> float:
+def frobenius_distance(distance_frobenius_norms: Float[Tensor, " layers"]) -> LayerSum:
     """The sum of the layers' squared Frobenius distances from initialisation.
 
     Formula: Σ_i ‖W_i − W_i0‖_F². Raises: nothing. Sign: training that moved farther could have reached more functions.
     """
-    return float(distance_frobenius_norms.square().sum())
+    return sum_of_squares(distance_frobenius_norms)
+
+
+per_sample(frobenius_distance)
 
 
 @measure(source="jiang2020, eq. 41", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def spectral_distance(distance_spectral_norms: Float[Tensor, " layers"]) -> float:
+def spectral_distance(distance_spectral_norms: Float[Tensor, " layers"]) -> LayerSum:
     """The sum of the layers' squared spectral distances from initialisation (convolutions reshaped).
 
     Formula: Σ_i ‖W_i − W_i0‖₂². Raises: nothing. Sign: training that moved farther could have reached more functions.
     """
-    return float(distance_spectral_norms.square().sum())
+    return sum_of_squares(distance_spectral_norms)
 
 
 @measure(
@@ -91,7 +104,7 @@ def spectral_distance(distance_spectral_norms: Float[Tensor, " layers"]) -> floa
     sign=+1,
     invariances=("unit_permutation", "example_permutation"),
 )
-def log_prod_frobenius(frobenius_norms: Float[Tensor, " layers"]) -> float:
+def log_prod_frobenius(frobenius_norms: Float[Tensor, " layers"]) -> LayerSum:
     """The log of the product of the layers' squared Frobenius norms.
 
     Formula: Σ_i ln‖W_i‖_F², in nats. Raises: Undefined where a layer is zero.

@@ -5,17 +5,18 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot, unfold
+from torch.nn.functional import one_hot, softmax
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.layers import Call, Layer, fold_batch_norm, trace, with_state
-from gapbench.measures.quantities import batches
+from gapbench.measures.curvature import mean_loss_terms, value_and_gradient
+from gapbench.measures.per_example import layer_sweeps, other_jacobians, single_use_layers, squared_gradient_norms
+from gapbench.measures.quantities import batches, in_state
 from gapbench.measures.registry import Undefined, measure, quantity, variants
 from gapbench.measures.tangent import TANGENT_EXAMPLES
 from gapbench.models.trained import History, Trajectory
 
 EXAMPLES_AT_ONCE = 256
-"""Per-example gradients of a convolution are formed for this many examples at a time, and not kept."""
+"""Per-example gradients of a layer are formed for this many examples at a time, and not kept."""
 
 
 def _steps_at(history: History, loss_nats: float) -> float:
@@ -85,31 +86,33 @@ def training_speed_ema(history: History, *, decay: float = 0.9) -> float:
     return float((decay**age * history.loss_nats).sum())
 
 
-@measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient")
-def gradient_noise_epoch_1(
-    network: nn.Module, trajectory: Trajectory, train: Split, layers: tuple[Layer, ...]
-) -> float:
+@measure(
+    source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient", revision=2
+)
+def gradient_noise_epoch_1(network: nn.Module, trajectory: Trajectory, curvature_sample: Split) -> float:
     """The variance of the per-example gradient at the end of the first epoch.
 
     Formula: tr Σ = (1/m) Σ_i ‖g_i‖² − ‖(1/m) Σ_i g_i‖², g_i the gradient of the cross-entropy of example i with respect
-    to all weights and biases of the folded network, in evaluation mode; a mini-batch of b has tr Σ/b. As recalled.
-    Raises: Undefined where the state after epoch 1 was not kept, or as `layers`.
+    to all parameters of the network in evaluation mode, batch norm folded where it can be; a mini-batch of b has
+    tr Σ/b. As recalled.
+    Raises: Undefined where the state after epoch 1 was not kept.
     Sign: one step's leave-one-out gap is the learning rate times tr Σ/(m−1).
     """
     if 1 not in trajectory.states:
         raise Undefined(f"the state after epoch 1 was not kept (kept: {sorted(trajectory.states)})")
-    folded = fold_batch_norm(with_state(network, trajectory.states[1]), train.inputs[:1])
-    return gradient_variance(folded, train)
+    return gradient_variance(in_state(network, trajectory.states[1], curvature_sample), curvature_sample)
 
 
-@measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient")
-def gradient_noise_final(folded: nn.Module, train: Split, layers: tuple[Layer, ...]) -> float:
+@measure(
+    source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"), cost="gradient", revision=2
+)
+def gradient_noise_final(evaluated: nn.Module, curvature_sample: Split) -> float:
     """The variance of the per-example gradient at the end of training.
 
-    Formula: as `gradient_noise_epoch_1`. Raises: Undefined as `layers`.
+    Formula: as `gradient_noise_epoch_1`. Raises: nothing.
     Sign: one step's leave-one-out gap is the learning rate times tr Σ/(m−1).
     """
-    return gradient_variance(folded, train)
+    return gradient_variance(evaluated, curvature_sample)
 
 
 @measure(source="unpublished", sign=+1, invariances=("unit_permutation", "example_permutation"))
@@ -228,45 +231,25 @@ def _cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "k k"], Bool[Ten
     return gram[kept][:, kept] / torch.outer(norms[kept], norms[kept]), kept
 
 
-def gradient_variance(folded: nn.Module, train: Split) -> float:
-    """tr Σ of the per-example gradients of the cross-entropy, layer by layer, from one backward pass.
+def gradient_variance(network: nn.Module, train: Split) -> float:
+    """tr Σ of the per-example gradients of the cross-entropy at all parameters, layer by layer.
 
-    Formula: for a linear layer with input a and output gradient δ, ‖g‖² = (‖a‖² + 1)‖δ‖² (1 for the bias).
+    Formula: the squares are those of `squared_gradient_norms`, and of the Jacobians of parameters outside these layers.
     """
-    observed = nn.Sequential(folded, nn.Identity())  # its last call is the output of the network
-    squares, means = 0.0, dict[tuple[str, str], "Tensor"]()
+    layers = single_use_layers(network, train.inputs[:1])
+    squares = 0.0
     for inputs, labels in batches(train, EXAMPLES_AT_ONCE):
-        calls = trace(observed, inputs.detach().requires_grad_())
-        weighted = [call for call in calls if isinstance(call.module, nn.Linear | nn.Conv2d)]
-        loss = cross_entropy(calls[-1].output, labels, reduction="sum")
-        deltas = torch.autograd.grad(loss, [call.output for call in weighted])
-        for call, delta in zip(weighted, deltas, strict=True):
-            square, weight, bias = _gradient_moments(call, delta)
-            squares += square
-            for part, total in (("weight", weight), ("bias", bias)):
-                means[call.name, part] = means.get((call.name, part), torch.zeros_like(total)) + total
-    return (squares - sum(float(total.square().sum()) for total in means.values()) / len(train)) / len(train)
 
+        def residuals(logits: Tensor, labels: Tensor = labels) -> Float[Tensor, "1 n classes"]:
+            return (softmax(logits, dim=1) - one_hot(labels, logits.shape[1])).unsqueeze(0)
 
-def _gradient_moments(call: Call, delta: Tensor) -> tuple[float, Float[Tensor, "out in"], Float[Tensor, " out"]]:
-    """Σ_i ‖g_i‖², Σ_i g_i of the weight and Σ_i g_i of the bias, over the examples of one call."""
-    module, inputs = call.module, call.input.detach()
-    if isinstance(module, nn.Conv2d):
-        patches = unfold(inputs, module.kernel_size, module.dilation, _padding(module), module.stride)
-        weights = delta.flatten(2) @ patches.transpose(1, 2)
-        biases = delta.sum(dim=(2, 3))
-        weight, square = weights.sum(dim=0), float(weights.square().sum())
-    elif inputs.ndim == 2:
-        weight, biases = delta.T @ inputs, delta
-        square = float((inputs.square().sum(dim=1) * delta.square().sum(dim=1)).sum())
-    else:
-        raise Undefined(f"layer {call.name} has inputs of shape {tuple(inputs.shape)}, not (examples, features)")
-    if "bias" not in dict(module.named_parameters()):
-        biases = torch.zeros_like(biases)
-    return square + float(biases.square().sum()), weight, biases.sum(dim=0)
-
-
-def _padding(module: nn.Conv2d) -> tuple[int, int]:
-    if module.padding_mode != "zeros":
-        raise Undefined(f"convolution with padding of mode {module.padding_mode!r}")
-    return int(module.padding[0]), int(module.padding[1])
+        for sweep in layer_sweeps(network, layers, inputs, residuals):
+            squares += float(squared_gradient_norms(sweep).sum())
+        for part, found in other_jacobians(network, layers, inputs):
+            with torch.no_grad():
+                slopes = residuals(network(inputs[part]), labels[part])[0]
+            for columns in found.values():
+                squares += float(torch.einsum("ic,icp->ip", slopes, columns).square().sum())
+    point = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    mean = value_and_gradient(mean_loss_terms(network, train), point)[1]
+    return squares / len(train) - float(mean.square().sum())

@@ -13,34 +13,21 @@ from torch.nn.functional import one_hot, softmax
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.layers import Layer
-from gapbench.measures.registry import Undefined, measure, quantity
-
-HOMOGENEOUS = (
-    nn.Linear,
-    nn.Conv2d,
-    nn.ReLU,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.Flatten,
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout2d,
-)
-"""Modules that scale with their input (biases aside) and keep a positive input positive under positive weights."""
+from gapbench.measures.piecewise_linear import operation_off_paths
+from gapbench.measures.registry import Undefined, measure, per_sample, quantity
 
 
 def _path_sum(folded: nn.Module, train: Split, of: Callable[[Tensor], Tensor]) -> float:
     """The summed outputs, at an all-ones input, of a copy whose weights and biases are all replaced by ``of(·)``."""
-    for name, module in folded.named_modules():
-        if next(module.children(), None) is None and not isinstance(module, HOMOGENEOUS):
-            raise Undefined(f"path norms need ReLU and pooling only; {name} is {type(module).__name__}")
+    ones = torch.ones(1, *train.inputs.shape[1:], dtype=torch.float64)
+    strange = operation_off_paths(folded, ones, maxima=True)
+    if strange is not None:
+        raise Undefined(f"path norms need weights, ReLU, pooling and sums only; the network computes {strange}")
     network = copy.deepcopy(folded)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(of(parameter))
-        total = network(torch.ones(1, *train.inputs.shape[1:], dtype=torch.float64)).sum()
+        total = network(ones).sum()
     return float(total)
 
 
@@ -48,7 +35,7 @@ def _path_sum(folded: nn.Module, train: Split, of: Callable[[Tensor], Tensor]) -
 def path_sum_of_squares(folded: nn.Module, train: Split) -> float:
     """Σ over paths of the product of squared weights, each path from an input or a bias to an output.
 
-    Raises: Undefined where a module is neither linear, ReLU nor pooling.
+    Raises: Undefined where the graph has an operation that is neither linear, ReLU, pooling nor a sum.
     """
     return _path_sum(folded, train, torch.square)
 
@@ -63,7 +50,7 @@ def path_norm(path_sum_of_squares: float) -> float:
 
     Formula: √(Σ_c f_{w²}(1)_c): square every weight and bias, forward an all-ones input in evaluation mode, sum the
     outputs, take the root (Jiang et al.'s convention; max-pooling is applied to the squared network as it stands).
-    Raises: Undefined where a module is neither linear, ReLU nor pooling.
+    Raises: Undefined where the graph has an operation that is neither linear, ReLU, pooling nor a sum.
     Sign: the Rademacher complexity grows with the path norm.
     """
     return math.sqrt(path_sum_of_squares)
@@ -77,6 +64,9 @@ def path_norm_over_margin(path_sum_of_squares: float, margin: float) -> float:
     Sign: the Rademacher complexity at margin γ grows with the ratio.
     """
     return path_sum_of_squares / margin**2
+
+
+per_sample(path_norm_over_margin)
 
 
 @measure(source="neyshabur2015", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))
@@ -100,3 +90,6 @@ def fisher_rao(logits: Float[Tensor, "examples classes"], train: Split, layers: 
     """
     residuals = softmax(logits, dim=1) - one_hot(train.labels, logits.shape[1])
     return len(layers) ** 2 * float((residuals * logits).sum(dim=1).square().mean())
+
+
+per_sample(fisher_rao)

@@ -9,54 +9,49 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
-from torch.nn.functional import unfold
+from torch.nn.functional import pad, unfold
 
-from gapbench.measures.layers import trace
+from gapbench.measures.layers import Weighted, example_dimension, weight_calls
+from gapbench.measures.registry import Undefined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from jaxtyping import Float
     from torch import Tensor
 
-    WeightLayers = Mapping[str, nn.Linear | nn.Conv2d]
+    WeightLayers = Mapping[str, Weighted]
 
 JACOBIAN_EXAMPLES = 16
-"""Examples whose Jacobians `jacobian` should be asked for at a time."""
+"""Examples whose Jacobians `jacobians` takes at a time."""
+
+JACOBIAN_ENTRIES = 2**26
+"""Entries of Jacobians that `jacobians` forms at a time (0.5 GiB in float64), and of the largest it forms at all."""
 
 
 @dataclass(frozen=True)
 class Sweep:
     """What one layer saw: its inputs a (n, *in) and the output gradients δ (sweeps, n, *out) of several sweeps."""
 
-    layer: nn.Linear | nn.Conv2d
+    layer: Weighted
     inputs: Tensor
     deltas: Tensor
 
 
-def single_use_layers(network: nn.Module, example: Float[Tensor, " 1 *shape"]) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The layers with one weight map per example: called once, on vectors or images, sharing no parameter.
+def single_use_layers(network: nn.Module, example: Float[Tensor, " 1 *shape"]) -> dict[str, Weighted]:
+    """The layers with one weight map per example: called once, on one row an example, sharing no parameter.
 
-    Grouped convolutions and those padded other than with zeros are left out, as are linear layers applied at several
-    positions of an example. Every other parameter needs a general method.
+    Every other parameter needs a general method.
     """
-    with torch.no_grad():
-        calls = trace(network, example)
-    times = Counter(call.name for call in calls)
+    calls = weight_calls(network, example)
+    times = Counter(call.name for call, _ in calls)
     owners = Counter(id(parameter) for _, parameter in network.named_parameters(remove_duplicate=False))
-    found: dict[str, nn.Linear | nn.Conv2d] = {}
-    for call in calls:
-        module = call.module
-        if times[call.name] > 1 or any(owners[id(parameter)] > 1 for parameter in module.parameters()):
-            continue
-        if isinstance(module, nn.Linear):
-            plain = call.input.ndim == 2
-        elif isinstance(module, nn.Conv2d):
-            plain = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-        else:
-            continue
-        if plain:
-            found[call.name] = module
+    found: dict[str, Weighted] = {}
+    for call, twice in calls:
+        shared = times[call.name] > 1 or any(owners[id(parameter)] > 1 for parameter in call.module.parameters())
+        if not shared and example_dimension(call.input, twice.input) == 0:
+            assert isinstance(call.module, Weighted)
+            found[call.name] = call.module
     return found
 
 
@@ -104,68 +99,138 @@ def layer_sweeps(
     return [Sweep(layers[name], seen[name][0], delta) for name, delta in zip(seen, deltas, strict=True)]
 
 
-def patches(layer: nn.Conv2d, inputs: Float[Tensor, "n in h w"]) -> Float[Tensor, "n weights positions"]:
-    """The inputs that each output position of a convolution sees, as columns of length in·kh·kw."""
-    assert not isinstance(layer.padding, str)
-    return unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+def patches(layer: Weighted, inputs: Float[Tensor, "n *shape"]) -> Float[Tensor, "n weights positions"]:
+    """The inputs that each output position of a layer sees, as columns: of length in·kh·kw for a convolution."""
+    if isinstance(layer, nn.Linear):
+        return inputs.flatten(1, -2).mT
+    padding = layer.padding
+    if isinstance(padding, str) or layer.padding_mode != "zeros":
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        inputs, padding = pad(inputs, layer._reversed_padding_repeated_twice, mode=mode), (0,) * (inputs.ndim - 2)
+    if isinstance(layer, nn.Conv2d):
+        return unfold(inputs, layer.kernel_size, layer.dilation, padding, layer.stride)
+    size, dilation, stride = ((1, *pair) for pair in (layer.kernel_size, layer.dilation, layer.stride))
+    return unfold(inputs.unsqueeze(2), size, dilation, (0, *padding), stride)
+
+
+def by_group(
+    sweep: Sweep,
+) -> tuple[Float[Tensor, "n groups weights positions"], Float[Tensor, "sweeps n groups out positions"]]:
+    """The columns and the output gradients of a layer at its positions, apart for each group of a convolution.
+
+    The gradient of a group's weights is Σ_positions δ uᵀ over its columns u.
+    """
+    columns = patches(sweep.layer, sweep.inputs)
+    if isinstance(sweep.layer, nn.Linear):
+        return columns.unsqueeze(1), sweep.deltas.flatten(2, -2).mT.unsqueeze(2)
+    groups, deltas = sweep.layer.groups, sweep.deltas.flatten(3)
+    return columns.reshape(len(columns), groups, -1, columns.shape[2]), deltas.reshape(
+        *deltas.shape[:2], groups, -1, deltas.shape[3]
+    )
 
 
 def squared_gradient_norms(sweep: Sweep) -> Float[Tensor, "sweeps n"]:
     """‖∂/∂(weight, bias)‖² of one layer for each sweep and example.
 
-    Formula: linear (‖a‖² + 1)‖δ‖²; convolution ‖δ Uᵀ‖² + ‖Σ_positions δ‖² with the patches U, where the first term is
-    ⟨UᵀU, δᵀδ⟩ if there are fewer positions than weights per output channel. The bias terms only where there is a bias.
+    Formula: linear on vectors (‖a‖² + 1)‖δ‖²; else ‖δ Uᵀ‖² + ‖Σ_positions δ‖² with the columns U of `patches`, where
+    the first term is ⟨UᵀU, δᵀδ⟩ if there are fewer positions than weights per output channel, and a sum over groups.
+    The bias terms only where there is a bias.
     """
     biased = sweep.layer.bias is not None
-    if isinstance(sweep.layer, nn.Linear):
+    if isinstance(sweep.layer, nn.Linear) and sweep.inputs.ndim == 2:
         inputs = sweep.inputs.square().sum(dim=1) + float(biased)
         return sweep.deltas.square().sum(dim=2) * inputs
-    columns, deltas = patches(sweep.layer, sweep.inputs), sweep.deltas.flatten(3)
-    if columns.shape[2] < columns.shape[1]:
+    columns, deltas = by_group(sweep)
+    if columns.shape[3] < columns.shape[2]:
         gram = columns.mT @ columns
-        squares = torch.stack([(gram * (delta.mT @ delta)).sum(dim=(1, 2)) for delta in deltas])
+        squares = torch.stack([(gram * (delta.mT @ delta)).sum(dim=(1, 2, 3)) for delta in deltas])
     else:
-        squares = torch.stack([(delta @ columns.mT).square().sum(dim=(1, 2)) for delta in deltas])
-    return squares + deltas.sum(dim=3).square().sum(dim=2) if biased else squares
+        squares = torch.stack([(delta @ columns.mT).square().sum(dim=(1, 2, 3)) for delta in deltas])
+    return squares + deltas.sum(dim=4).square().sum(dim=(2, 3)) if biased else squares
+
+
+def other_jacobians(
+    network: nn.Module, layers: WeightLayers, inputs: Float[Tensor, " n *shape"]
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    """The `jacobians` of the parameters outside these layers, for a few examples and parameters at a time."""
+    others = other_parameters(network, layers)
+    if not others:
+        return
+    with torch.no_grad():
+        rows = min(JACOBIAN_EXAMPLES, len(inputs)) * network(inputs[:1]).shape[1]
+    groups: list[list[str]] = [[]]
+    entries = 0
+    for name, parameter in others.items():
+        size = rows * parameter.numel()
+        if size > JACOBIAN_ENTRIES:
+            gib = size * 8 / 2**30
+            raise Undefined(
+                f"parameter {name} has {parameter.numel()} entries outside layers that are used once: "
+                f"its Jacobians on {rows} outputs would take {gib:.1f} GiB"
+            )
+        if entries + size > JACOBIAN_ENTRIES:
+            groups.append([])
+            entries = 0
+        groups[-1].append(name)
+        entries += size
+    for start in range(0, len(inputs), JACOBIAN_EXAMPLES):
+        part = slice(start, start + JACOBIAN_EXAMPLES)
+        for names in groups:
+            yield part, jacobians(network, names, inputs[part])
 
 
 def jacobian(
     network: nn.Module, name: str, inputs: Float[Tensor, " n *shape"]
 ) -> Float[Tensor, "n classes parameters"]:
-    """The Jacobian of the logits with respect to one named parameter tensor of any shape, by `torch.func`; any network.
+    """The Jacobian of the logits with respect to one named parameter tensor; see `jacobians`."""
+    return jacobians(network, [name], inputs)[name]
+
+
+def jacobians(
+    network: nn.Module, names: Sequence[str], inputs: Float[Tensor, " n *shape"]
+) -> dict[str, Float[Tensor, "n classes _"]]:
+    """The Jacobians of the logits with respect to parameter tensors of any shape, by `torch.func`; any network.
 
     All examples at once where that is right. PyTorch's rules for it are wrong for some modules, without an error where
-    two sizes happen to agree (the slope of `nn.PReLU`), so the result is held against one ordinary gradient; if they
-    differ, the examples are taken one at a time.
+    two sizes happen to agree (the slope of `nn.PReLU`), so each result is held against one ordinary gradient; where
+    they differ, the examples are taken one at a time.
     """
 
-    def logits(parameter: Tensor, example: Tensor) -> Tensor:
-        output: Tensor = functional_call(network, {name: parameter}, example[None])
+    def logits(parameters: dict[str, Tensor], example: Tensor) -> Tensor:
+        output: Tensor = functional_call(network, parameters, example[None])
         return output[0]
 
-    parameter = network.get_parameter(name).detach()
     of_one = jacrev(logits)
+    parameters = {name: network.get_parameter(name).detach() for name in names}
     with torch.no_grad():
         try:
-            columns: Tensor = vmap(of_one, in_dims=(None, 0))(parameter, inputs)
-            right = _adds_up(columns, network, name, inputs)
+            found: dict[str, Tensor] = vmap(of_one, in_dims=(None, 0))(parameters, inputs)
         except RuntimeError:  # sizes that do not fit; what else it may be, the examples one at a time raise again
-            right = False
-        if not right:
-            columns = torch.stack([of_one(parameter, example) for example in inputs])
-    return columns.reshape(*columns.shape[:2], -1)
+            found = {}
+        wrong = {name: parameters[name] for name in names if name not in found}
+        wrong |= {name: parameters[name] for name in _not_adding_up(found, network, inputs)}
+        if wrong:
+            rows = [of_one(wrong, example) for example in inputs]
+            found |= {name: torch.stack([row[name] for row in rows]) for name in wrong}
+    return {name: found[name].reshape(*found[name].shape[:2], -1) for name in names}
 
 
-def _adds_up(columns: Tensor, network: nn.Module, name: str, inputs: Tensor) -> bool:
-    """Whether a weighted sum of the Jacobian over examples and classes is the gradient of that sum of the logits."""
-    parameter = network.get_parameter(name).detach().clone().requires_grad_()
+def _not_adding_up(found: Mapping[str, Tensor], network: nn.Module, inputs: Tensor) -> list[str]:
+    """The Jacobians whose weighted sum over examples and classes is not the gradient of that sum of the logits."""
+    if not found:
+        return []
+    parameters = {name: network.get_parameter(name).detach().clone().requires_grad_() for name in found}
     with torch.enable_grad():
-        outputs: Tensor = functional_call(network, {name: parameter}, inputs)
+        outputs: Tensor = functional_call(network, parameters, inputs)
         # No two alike, so that no exchange of examples or classes goes unseen.
         weights = torch.arange(1, outputs.numel() + 1, dtype=outputs.dtype).cos().view(outputs.shape)
-        (expected,) = torch.autograd.grad(
-            (outputs * weights).sum(), parameter, allow_unused=True, materialize_grads=True
+        expected = torch.autograd.grad(
+            (outputs * weights).sum(), list(parameters.values()), allow_unused=True, materialize_grads=True
         )
+    return [name for name, sums in zip(found, expected, strict=True) if not _adds_up(found[name], weights, sums)]
+
+
+def _adds_up(columns: Tensor, weights: Float[Tensor, "n classes"], expected: Tensor) -> bool:
     found = torch.tensordot(weights, columns, dims=2)
     largest = float(columns.abs().max())
     return bool(torch.allclose(found, expected, rtol=1e-6, atol=1e-6 * largest, equal_nan=True))

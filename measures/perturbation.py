@@ -14,7 +14,7 @@ from gapbench.measures.weight_noise import Noise, NoisyNetwork
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaxtyping import Bool
+    from jaxtyping import Float
     from torch import Tensor, nn
 
     from gapbench.datasets.spec import Split
@@ -33,10 +33,13 @@ MAGNITUDE_FLOOR = 1e-3
 NOISY_EVALUATIONS = 2048
 """The last step of a search averages over at least this many pairs of an example and a draw."""
 
-COARSE_EXAMPLES = 512
+COARSE_EXAMPLES = 128
 """The first steps of a search look at this many training examples, with one draw."""
 
 MOST_EVALUATIONS = 40
+
+SHORTEST_SECANT = 0.05
+"""A slope is taken between two evaluations at least this far apart in log σ."""
 
 SMALLEST_SLOPE = 0.02
 """A drop that rises more slowly than this with log σ is taken to rise so fast: its slope is noise."""
@@ -60,24 +63,26 @@ class PerturbationScale:
 
 
 @quantity(cost="iterative")
-def sigma(folded_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Generator) -> PerturbationScale:
+def sigma(evaluated_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Generator) -> PerturbationScale:
     """The standard deviation σ of noise N(0, σ²) on every weight and bias that costs 0.1 of training accuracy.
 
     Formula: accuracy(w) − E accuracy(w + u) = 0.1 within 0.01, u ~ N(0, σ² I), over the full training set.
     Source: Jiang et al. 2020 (appendix on PAC-Bayes measures), Dziugaite et al. 2020. The noise is drawn with the
     standard deviation σ; a widely copied code draws it with σ² where a standard deviation is expected.
     """
-    return search_sigma(folded_float32, logits, train, rng, Noise, guess=0.15)
+    return search_sigma(evaluated_float32, logits, train, rng, Noise, guess=0.15)
 
 
 @quantity(cost="iterative")
-def sigma_magnitude(folded_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Generator) -> PerturbationScale:
+def sigma_magnitude(
+    evaluated_float32: nn.Module, logits: Tensor, train: Split, rng: torch.Generator
+) -> PerturbationScale:
     """The relative size σ' of magnitude-aware noise that costs 0.1 of training accuracy.
 
     Formula: as `sigma`, with u_i ~ N(0, σ'² w_i² + ε²), ε = 1e-3.
     Source: Jiang et al. 2020 (magnitude-aware perturbation bounds), Dziugaite et al. 2020.
     """
-    return search_sigma(folded_float32, logits, train, rng, lambda size: Noise(MAGNITUDE_FLOOR, size), guess=0.4)
+    return search_sigma(evaluated_float32, logits, train, rng, lambda size: Noise(MAGNITUDE_FLOOR, size), guess=0.4)
 
 
 def search_sigma(
@@ -92,10 +97,12 @@ def search_sigma(
 ) -> PerturbationScale:
     """The size at which ``noise(size)`` lowers the training accuracy by `TARGET_DROP` on average.
 
-    False position on log σ with common random numbers from ``guess``: first one draw on a few examples, then, from
-    there, all examples with at least two draws; the accepted σ is corrected along the slope of the drop. Each example
-    has noise of its own (see `NoisyNetwork`), which leaves the mean drop, all that the search looks at, unbiased. The
-    standard error is that of the mean drop over its slope (delta method).
+    False position on log σ with common random numbers from ``guess``: first one draw on a few examples, which also
+    gives the slope of the drop; then all examples with at least two draws, there and one Newton step on, and further
+    only where that is not within the tolerance; the accepted σ is corrected along the slope between these. Each example
+    has noise of its own, and that of a linear output layer is integrated out (see `NoisyNetwork.correct`), which leaves
+    the mean drop, all that the search looks at, unbiased. The standard error is that of the mean drop over its slope
+    (delta method).
     """
     noisy = NoisyNetwork(network, train.inputs[:1])
     right = logits.argmax(dim=1) == train.labels
@@ -117,10 +124,13 @@ def search_sigma(
 
     start = crossing(coarse, math.log(guess), first_step=1.0)
     slope = max(SMALLEST_SLOPE, (coarse(start.at + 0.25) - coarse(start.at - 0.25)) / 0.5)
-    end = crossing(fine, start.at, first_step=max(0.1, 1.5 * abs(start.value) / slope))
-    evaluations = start.evaluations + 2 + end.evaluations
+    first = fine(start.at)
+    end = crossing(fine, start.at - max(-0.5, min(0.5, first / slope)), first_step=0.1)
+    evaluations = start.evaluations + 3 + end.evaluations
     if not end.converged:
         return PerturbationScale(math.exp(end.at), 0.0, draws, evaluations, False)
+    if abs(end.at - start.at) >= SHORTEST_SECANT:
+        slope = max(SMALLEST_SLOPE, (end.value - first) / (end.at - start.at))
     size = math.exp(end.at - end.value / slope)
     error = mean_standard_error(last[end.at], noisy.examples_a_draw)
     return PerturbationScale(size, size * error / slope, draws, evaluations)
@@ -128,11 +138,14 @@ def search_sigma(
 
 def correct_under_noise(
     noisy: NoisyNetwork, inputs: Tensor, labels: Tensor, noise: Noise, seed: int, draws: int
-) -> Bool[Tensor, "draws n"]:
-    """Which examples are classified correctly in each draw of the noise; its mean is the accuracy under noise."""
+) -> Float[Tensor, "draws n"]:
+    """How probably each example is classified correctly, in each draw of the noise: its mean is the accuracy."""
     inputs = inputs.to(next(noisy.network.parameters()).dtype)
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([noisy.logits(inputs, noise, generator).argmax(dim=1) == labels for _ in range(draws)])
+    if noisy.examples_a_draw == 1:  # no two rows share noise, so all draws can be made together
+        inputs, labels = inputs.repeat(draws, *[1] * (inputs.ndim - 1)), labels.repeat(draws)
+        return noisy.correct(inputs, labels, noise, generator).view(draws, -1)
+    return torch.stack([noisy.correct(inputs, labels, noise, generator) for _ in range(draws)])
 
 
 def mean_standard_error(values: Tensor, examples_a_draw: int) -> float:

@@ -3,45 +3,110 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.conv import _ConvNd
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.layers import Layer, fold_batch_norm, weight_layers, with_state
+from gapbench.measures.layers import Layer, fold_batch_norm, has_batch_norm, weight_layers, with_state
 from gapbench.measures.linear_maps import operator_frobenius_norm, operator_spectral_norm
 from gapbench.measures.registry import Undefined, quantity
+from gapbench.measures.standard_form import standard_form
 
 MARGIN_QUANTILE = 0.1
 """The margin of a network is this quantile of the margins of its training examples (linear interpolation)."""
 
 EXAMPLES_AT_ONCE = 1000
 
+FEWEST_AT_ONCE, CACHED_NUMBERS = 25, 80_000
+
+CONVOLVED_EXAMPLES = 128
+"""Of convolutional networks, the curvature and sharpness of the loss are those of its mean over so many examples."""
+
 
 def batches(train: Split, size: int = EXAMPLES_AT_ONCE) -> Iterator[tuple[Tensor, Tensor]]:
-    """The training inputs, in float64, and labels, this many examples at a time."""
+    """The training inputs, in float64, and labels, this many examples at a time, fewer if they are large.
+
+    A convolutional network is twice as fast on few images, whose maps stay in the cache.
+    """
+    size = min(size, max(FEWEST_AT_ONCE, CACHED_NUMBERS // train.inputs[0].numel()))
     return zip(torch.split(train.inputs.double(), size), torch.split(train.labels, size), strict=True)
 
 
 @quantity
-def folded(network: nn.Module, train: Split) -> nn.Module:
-    """The network in float64 and evaluation mode, each batch norm folded into the layer before it."""
-    return fold_batch_norm(network, train.inputs[:1])
+def evaluated(network: nn.Module, train: Split) -> nn.Module:
+    """The network in float64 and evaluation mode: `folded` where its batch norms can be folded, else with all of them.
+
+    What depends on the function alone (outputs, losses, margins, kernels, how the loss changes with the parameters)
+    is taken of this one; what depends on the size of the weights needs `folded`.
+    Raises: Undefined where a batch norm keeps no running statistics.
+    """
+    return _folded_if_possible(network, train)
 
 
 @quantity
-def folded_initial(network: nn.Module, initial: Mapping[str, Tensor], train: Split) -> nn.Module:
+def evaluated_initial(
+    network: nn.Module, initial: Mapping[str, Tensor], evaluated: nn.Module, train: Split
+) -> nn.Module:
+    """The network at initialisation, in the same form as `evaluated`."""
+    start, example = with_state(network, initial), train.inputs[:1]
+    return standard_form(start, example.double()) if has_batch_norm(evaluated) else fold_batch_norm(start, example)
+
+
+@quantity
+def folded(evaluated: nn.Module, network: nn.Module, train: Split) -> nn.Module:
+    """The network in float64 and evaluation mode, each batch norm folded into the layer before it.
+
+    Raises: Undefined where a batch norm cannot be folded, which leaves the size of its weights without a meaning.
+    """
+    return fold_batch_norm(network, train.inputs[:1]) if has_batch_norm(evaluated) else evaluated
+
+
+@quantity
+def folded_initial(folded: nn.Module, evaluated_initial: nn.Module) -> nn.Module:
     """The network at initialisation, folded in the same way."""
-    return fold_batch_norm(with_state(network, initial), train.inputs[:1])
+    return evaluated_initial
+
+
+@quantity
+def evaluated_float32(evaluated: nn.Module) -> nn.Module:
+    """`evaluated` in float32, for passes whose noise is far above rounding (perturbations)."""
+    return copy.deepcopy(evaluated).float()
 
 
 @quantity
 def folded_float32(folded: nn.Module) -> nn.Module:
-    """The folded network in float32, for passes whose noise is far above rounding (perturbations)."""
+    """`folded` in float32."""
     return copy.deepcopy(folded).float()
+
+
+@quantity
+def curvature_sample(evaluated: nn.Module, train: Split) -> Split:
+    """The training examples on which the loss is differentiated, or the weights are moved, again and again.
+
+    All of them, but the first `CONVOLVED_EXAMPLES` where the network convolves: a pass then costs a hundred times that
+    of a perceptron. The order of a sample is a random permutation; another order of a larger sample has other firsts.
+    """
+    if not any(isinstance(module, _ConvNd) for module in evaluated.modules()):
+        return train
+    return Split(train.inputs[:CONVOLVED_EXAMPLES], train.labels[:CONVOLVED_EXAMPLES], train.classes)
+
+
+def in_state(network: nn.Module, state: Mapping[str, Tensor], train: Split) -> nn.Module:
+    """The network with another state dict, in the form of `evaluated`."""
+    return _folded_if_possible(with_state(network, state), train)
+
+
+def _folded_if_possible(network: nn.Module, train: Split) -> nn.Module:
+    try:
+        return fold_batch_norm(network, train.inputs[:1])
+    except Undefined:
+        return standard_form(network, train.inputs[:1].double())
 
 
 @quantity
@@ -54,6 +119,18 @@ def layers(folded: nn.Module, folded_initial: nn.Module, train: Split) -> tuple[
 def parameters(folded: nn.Module) -> Float[Tensor, " parameters"]:
     """All parameters of the folded network as one vector w, biases included, float64."""
     return torch.cat([parameter.detach().flatten() for parameter in folded.parameters()])
+
+
+@quantity
+def evaluated_parameters(evaluated: nn.Module) -> Float[Tensor, " parameters"]:
+    """All parameters of `evaluated` as one vector, float64: those of `parameters` where batch norm can be folded."""
+    return torch.cat([parameter.detach().flatten() for parameter in evaluated.parameters()])
+
+
+@quantity
+def evaluated_initial_parameters(evaluated_initial: nn.Module) -> Float[Tensor, " parameters"]:
+    """All parameters of `evaluated_initial` as one vector, float64."""
+    return torch.cat([parameter.detach().flatten() for parameter in evaluated_initial.parameters()])
 
 
 @quantity
@@ -77,7 +154,12 @@ def distance_frobenius_norms(layers: tuple[Layer, ...]) -> Float[Tensor, " layer
 @quantity
 def singular_values(layers: tuple[Layer, ...]) -> list[Float[Tensor, " rank"]]:
     """All singular values of each layer's reshaped matrix, descending."""
-    return [torch.linalg.svdvals(layer.matrix) for layer in layers]
+    return [
+        torch.linalg.svdvals(layer.blocks).flatten().sort(descending=True).values
+        if layer.groups > 1
+        else torch.linalg.svdvals(layer.matrix)
+        for layer in layers
+    ]
 
 
 @quantity
@@ -89,7 +171,7 @@ def spectral_norms(singular_values: list[Tensor]) -> Float[Tensor, " layers"]:
 @quantity
 def distance_spectral_norms(layers: tuple[Layer, ...]) -> Float[Tensor, " layers"]:
     """‖W_i − W_i0‖_2 of each layer, reshaped convention."""
-    return torch.stack([torch.linalg.matrix_norm(layer.matrix - layer.initial_matrix, ord=2) for layer in layers])
+    return torch.stack([torch.linalg.matrix_norm(layer.blocks - layer.initial_blocks, ord=2).max() for layer in layers])
 
 
 @quantity
@@ -97,7 +179,9 @@ def operator_spectral_norms(layers: tuple[Layer, ...], spectral_norms: Tensor) -
     """‖A_i‖_2 of each layer as the linear map it is: the circular convolution at its own input size and stride."""
     return torch.stack(
         [
-            operator_spectral_norm(layer.weight, (layer.input_shape[1], layer.input_shape[2]), layer.stride)
+            operator_spectral_norm(
+                layer.weight, (layer.input_shape[1], layer.input_shape[2]), layer.stride, layer.dilation, layer.groups
+            )
             if layer.is_convolution
             else reshaped
             for layer, reshaped in zip(layers, spectral_norms, strict=True)
@@ -107,22 +191,27 @@ def operator_spectral_norms(layers: tuple[Layer, ...], spectral_norms: Tensor) -
 
 @quantity
 def operator_frobenius_norms(layers: tuple[Layer, ...], frobenius_norms: Tensor) -> Float[Tensor, " layers"]:
-    """‖A_i‖_F of each layer as the linear map it is (the operator convention)."""
+    """‖A_i‖_F of each layer as the linear map it is (the operator convention).
+
+    A linear layer that is applied at P positions of an example is that many copies of its matrix: √P ‖W_i‖_F.
+    """
     return torch.stack(
         [
-            operator_frobenius_norm(layer.weight, (layer.input_shape[1], layer.input_shape[2]), layer.stride)
+            operator_frobenius_norm(
+                layer.weight, (layer.input_shape[1], layer.input_shape[2]), layer.stride, layer.dilation
+            )
             if layer.is_convolution
-            else reshaped
+            else reshaped * math.sqrt(layer.positions)
             for layer, reshaped in zip(layers, frobenius_norms, strict=True)
         ]
     )
 
 
 @quantity(cost="forward")
-def logits(folded: nn.Module, train: Split) -> Float[Tensor, "examples classes"]:
+def logits(evaluated: nn.Module, train: Split) -> Float[Tensor, "examples classes"]:
     """The outputs of the network on its training examples, float64, in evaluation mode."""
     with torch.no_grad():
-        outputs = [folded(inputs) for inputs, _ in batches(train)]
+        outputs = [evaluated(inputs) for inputs, _ in batches(train)]
     return torch.cat(outputs)
 
 

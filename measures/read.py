@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy
 import torch
 
 from gapbench.datasets.seeds import generator
-from gapbench.measures.registry import ROOTS, Estimate, Measure, Quantity, Registry, Undefined
+from gapbench.measures.registry import ROOTS, Estimate, LayerSum, Measure, Quantity, Registry, Undefined
 from gapbench.models.trained import Trained
 
 
@@ -40,6 +40,15 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class LayerReading:
+    """The term that one weight layer, by its name, adds to one measure's value on one network."""
+
+    measure: str
+    layer: str
+    value: float
+
+
+@dataclass(frozen=True)
 class _Absent:
     """Stands for a quantity without a value; keeps the message, not the exception, whose traceback pins tensors."""
 
@@ -61,10 +70,42 @@ def read(measures: Sequence[Measure], registry: Registry, trained: Trained, *, s
     """The readings of these measures on one network, in the order given.
 
     Each quantity is computed once, and dropped after its last use. Every function gets its own generator, derived
-    from ``seed`` and its name, so a value does not depend on what else is read. The network, its training sample and
-    the global generators, and those of its second runs, are compared before and after every function; one that changes
-    them fails by name, and the change is undone.
+    from ``seed`` and its name, so a value does not depend on what else is read. A function that changes the network,
+    its training sample, those of its second runs, or the global generators fails by name, and the change is undone:
+    modes and generators are compared after every function, tensors at the end, and if one has changed, everything is
+    read again with all compared after every function.
     """
+    readings = {
+        entry.key: _reading(entry, registry.digest(entry), result, seconds)
+        for entry, result, seconds in _results(measures, registry, trained, seed)
+    }
+    return [readings[entry.key] for entry in measures]
+
+
+def read_layers(
+    measures: Sequence[Measure], registry: Registry, trained: Trained, *, seed: int = 0
+) -> list[LayerReading]:
+    """The terms, by layer, of those of these measures whose value is a sum or a mean over the weight layers.
+
+    In the order of the measures and, within each, of the forward pass. A measure without a value (`read` says why) or
+    without terms has no rows. Guarded as `read` is.
+    """
+    naming = Measure("layer_names", "", lambda layers: layers, ("layers",), "unpublished", 1)
+    results = {entry.key: result for entry, result, _ in _results([*measures, naming], registry, trained, seed)}
+    layers = results[naming.key]
+    sums = {key: result for key, result in results.items() if isinstance(result, LayerSum) and math.isfinite(result)}
+    return [
+        LayerReading(entry.key, layers[place].name, term)
+        for entry in measures
+        if entry.key in sums and not isinstance(layers, _Absent)
+        for place, term in zip(sums[entry.key].layers, sums[entry.key].terms, strict=True)
+    ]
+
+
+def _results(
+    measures: Sequence[Measure], registry: Registry, trained: Trained, seed: int
+) -> Iterator[tuple[Measure, Any, float]]:
+    """What each measure returned, or its absence, and the seconds that it took."""
     values: dict[str, Any] = {root: getattr(trained, root) for root in ROOTS if root != "rng"}
     for root, reason in _MISSING.items():
         if values[root] is None:
@@ -75,22 +116,30 @@ def read(measures: Sequence[Measure], registry: Registry, trained: Trained, *, s
         if any(map(_diverged, runs)):
             values[root] = _Absent("undefined", f"the weights of its {root} are not finite: that training diverged")
     guard = _Guard(trained)
+    found = list(_evaluated(measures, registry, dict(values), guard.brief_offence, seed))
+    if guard.offence():
+        while guard.offence():
+            pass  # each call undoes one change
+        found = list(_evaluated(measures, registry, values, guard.offence, seed))
+    yield from found
+
+
+def _evaluated(
+    measures: Sequence[Measure], registry: Registry, values: dict[str, Any], offence: Callable[[], str], seed: int
+) -> Iterator[tuple[Measure, Any, float]]:
     order = sorted(measures, key=lambda m: _large_first(m, registry))
     uses = Counter(need for m in order for need in _demand(m, registry))
-    readings: dict[str, Reading] = {}
     for entry in order:
         started = time.perf_counter()
         for name in _evaluation_order(entry, registry):
             if name not in values:
-                values[name] = _evaluate(registry.quantities[name], values, guard, seed)
-        result = _evaluate(entry, values, guard, seed)
-        seconds = time.perf_counter() - started
-        readings[entry.key] = _reading(entry, registry.digest(entry), result, seconds)
+                values[name] = _evaluate(registry.quantities[name], values, offence, seed)
+        result = _evaluate(entry, values, offence, seed)
+        yield entry, result, time.perf_counter() - started
         for need in _demand(entry, registry):
             uses[need] -= 1
             if uses[need] == 0:
                 values.pop(need, None)
-    return [readings[entry.key] for entry in measures]
 
 
 def _second_runs(trained: Trained) -> dict[str, tuple[Trained, ...]]:
@@ -123,7 +172,7 @@ def _evaluation_order(entry: Measure, registry: Registry) -> list[str]:
     return ordered
 
 
-def _evaluate(entry: Measure | Quantity, values: Mapping[str, Any], guard: _Guard, seed: int) -> Any:
+def _evaluate(entry: Measure | Quantity, values: Mapping[str, Any], offence: Callable[[], str], seed: int) -> Any:
     arguments = []
     for need in entry.needs:
         value = generator(seed, "read", entry.name) if need == "rng" else values[need]
@@ -138,8 +187,8 @@ def _evaluate(entry: Measure | Quantity, values: Mapping[str, Any], guard: _Guar
         result = _Absent("undefined", str(reason))
     except Exception as error:  # noqa: BLE001  a reading records the failure of any code that a user may register
         result = _Absent("failed", f"{entry.name} raised {type(error).__name__}: {error}")
-    offence = guard.offence()
-    return _Absent("failed", f"{entry.name} {offence}") if offence else result
+    offended = offence()
+    return _Absent("failed", f"{entry.name} {offended}") if offended else result
 
 
 def _reading(entry: Measure, digest: str, result: Any, seconds: float) -> Reading:
@@ -184,13 +233,21 @@ class _Guard:
     def offence(self) -> str:
         """What was changed since the last call, in words; empty if nothing was."""
         for run in self.runs:
-            offence = run.offence()
+            offence = run.changed_tensors()
             if offence:
                 return offence
         for name, now, then in self.data.values():
             if not _same(now, then):
                 now.copy_(then)
                 return f"changed the {name}"
+        return self.brief_offence()
+
+    def brief_offence(self) -> str:
+        """As `offence`, of all but the contents of tensors, which cost more to compare than most functions to run."""
+        for run in self.runs:
+            offence = run.changed_modes()
+            if offence:
+                return offence
         state = _global_random_state()
         if not _equal_random_state(state, self.random):
             _restore_random_state(self.random)
@@ -208,13 +265,22 @@ class _Watched:
         self.training = [module.training for module in trained.network.modules()]
         self.requires_grad = [parameter.requires_grad for parameter in trained.network.parameters()]
 
-    def offence(self) -> str:
-        """What was changed since the last call, in words; empty if nothing was."""
+    def changed_tensors(self) -> str:
+        """Which tensors were changed since the last call, in words; empty if none was."""
         network, whose = self.trained.network, self.whose
         changed = [name for name, now in network.state_dict().items() if not _same(now, self.state[name])]
         if changed:
             network.load_state_dict(self.state)
             return f"changed {whose}network ({', '.join(changed)}): work on a copy"
+        for name, tensor in self.trained.initial.items():
+            if not _same(tensor, self.initial[name]):
+                tensor.copy_(self.initial[name])
+                return f"changed {whose}initial weights ({name})"
+        return ""
+
+    def changed_modes(self) -> str:
+        """Which modes of the network were changed since the last call, in words; empty if none was."""
+        network, whose = self.trained.network, self.whose
         if [module.training for module in network.modules()] != self.training:
             for module, mode in zip(network.modules(), self.training):
                 module.training = mode
@@ -226,10 +292,6 @@ class _Watched:
         if any(parameter.grad is not None for parameter in network.parameters()):
             network.zero_grad(set_to_none=True)
             return f"left gradients in {whose}network: use torch.autograd.grad, or work on a copy"
-        for name, tensor in self.trained.initial.items():
-            if not _same(tensor, self.initial[name]):
-                tensor.copy_(self.initial[name])
-                return f"changed {whose}initial weights ({name})"
         return ""
 
 

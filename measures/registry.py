@@ -104,6 +104,11 @@ class Measure:
         return variant_key(self.name, self.knobs)
 
     @property
+    def has_terms(self) -> bool:
+        """Whether it is declared to return a `LayerSum`."""
+        return self.function.__annotations__.get("return") in (LayerSum, LayerSum.__name__)
+
+    @property
     def documentation(self) -> str:
         """Its docstring."""
         return inspect.getdoc(self.function) or ""
@@ -247,6 +252,7 @@ def _scaled_by_sample(function: Callable[..., Any]) -> Callable[..., Any]:
         error = error / (2 * len(train) * root) if root else math.sqrt(error / len(train))
         return Estimate(root, error, result.converged)
 
+    scaled.__annotations__ = {"return": float}  # a root of a sum is no sum, whatever C is
     scaled.__doc__ = (
         f"The root of `{function.__name__}` over the number of training examples.\n\n"
         f"Formula: √(C/m), C = `{function.__name__}`, m training examples. Raises: Undefined where C is, or C < 0.\n"

@@ -94,7 +94,7 @@ def _mean(values: Float[Tensor, " n"]) -> Estimate:
 
 
 @measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",))
-def tangent_loo_gap(final_held_out: HeldOut, trajectory: Trajectory, train: Split) -> Estimate:
+def path_end_loo_gap(final_held_out: HeldOut, trajectory: Trajectory, train: Split) -> Estimate:
     """`path_loo_gap` on a path whose kernel always was the final one: the leave-folds-out gap of the tangent model.
 
     Formula: as there, with K(T) for K(t) all along, whose time is that of the real path.
@@ -195,7 +195,7 @@ def trajectory_gcv_gap(
 
 
 @measure(source=SOURCE + ", with cravenwahba1979", sign=+1, invariances=("unit_permutation",))
-def tangent_gcv_gap(
+def path_end_gcv_gap(
     final_channel: Channel, kernel_path: tuple[Point, ...], trajectory: Trajectory, train: Split
 ) -> float:
     """`trajectory_gcv_gap`, had the kernel always been the final one. Formula, sign, raises: as there."""
@@ -242,9 +242,9 @@ def reservoir_mass(
 
 
 @quantity(large=True, cost="gradient")
-def tangent_gram_initial(folded_initial: nn.Module, train: Split) -> Float[Tensor, "N N"]:
+def tangent_gram_initial(evaluated_initial: nn.Module, train: Split) -> Float[Tensor, "N N"]:
     """The tangent kernel of the network at initialisation, as `tangent_gram`."""
-    return tangent_kernel(folded_initial, train.inputs[:TANGENT_EXAMPLES].double())
+    return tangent_kernel(evaluated_initial, train.inputs[:TANGENT_EXAMPLES].double())
 
 
 @measure(source=SOURCE, sign=+1, invariances=("unit_permutation",))

@@ -32,41 +32,47 @@ NOISY_EVALUATIONS = 2048
 
 
 @quantity(large=True, cost="gradient")
-def class_gradients(folded: nn.Module, parameters: Tensor, train: Split) -> Float[Tensor, "classes parameters"]:
+def class_gradients(
+    evaluated: nn.Module, evaluated_parameters: Tensor, curvature_sample: Split
+) -> Float[Tensor, "classes parameters"]:
     """The gradients of the mean centred logits, (1/m) Σ_i (f_c − mean_k f_k)(x_i), at all parameters, float64.
 
     A step along one turns all examples towards one class. Where the training loss is near zero, its own gradient is
     that of few examples and says little of what lies around.
     """
-    at = parameters.detach().clone().requires_grad_()
-    gradients = torch.zeros(train.classes, len(at), dtype=at.dtype)
-    for inputs in torch.split(train.inputs.to(at.dtype), EXAMPLES_AT_ONCE):
-        outputs = functional_logits(folded, at, inputs)
-        means = (outputs - outputs.mean(dim=1, keepdim=True)).sum(dim=0) / len(train)
+    at = evaluated_parameters.detach().clone().requires_grad_()
+    gradients = torch.zeros(curvature_sample.classes, len(at), dtype=at.dtype)
+    for inputs in torch.split(curvature_sample.inputs.to(at.dtype), EXAMPLES_AT_ONCE):
+        outputs = functional_logits(evaluated, at, inputs)
+        means = (outputs - outputs.mean(dim=1, keepdim=True)).sum(dim=0) / len(curvature_sample)
         for row, mean in zip(gradients, means, strict=True):
             row += torch.autograd.grad(mean, at, retain_graph=True)[0]
     return gradients
 
 
-@measure(source="andriushchenko2023, average-case sharpness", sign=+1, cost="forward")
+@measure(source="andriushchenko2023, average-case sharpness", sign=+1, cost="forward", revision=2)
 def average_sharpness_l2(
-    folded: nn.Module, logits: Tensor, train: Split, rng: torch.Generator, *, rho: float = 0.05
+    evaluated: nn.Module, logits: Tensor, curvature_sample: Split, rng: torch.Generator, *, rho: float = 0.05
 ) -> Estimate:
     """Mean rise of the training loss under Gaussian noise on the weights, in nats.
 
-    Formula: E L(w + u) − L(w), u ~ N(0, ρ² I), over the full training set.
+    Formula: E L(w + u) − L(w), u ~ N(0, ρ² I), over `curvature_sample`.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return average_rise_of_network(folded, logits, train, Noise(rho), rng)
+    return average_rise_of_network(evaluated, logits[: len(curvature_sample)], curvature_sample, Noise(rho), rng)
 
 
 @measure(
-    source="andriushchenko2023, average-case adaptive sharpness", sign=+1, invariances=("rescaling",), cost="forward"
+    source="andriushchenko2023, average-case adaptive sharpness",
+    sign=+1,
+    invariances=("rescaling",),
+    cost="forward",
+    revision=2,
 )
 def average_adaptive_sharpness_l2(
-    folded: nn.Module,
+    evaluated: nn.Module,
     logits: Tensor,
-    train: Split,
+    curvature_sample: Split,
     rng: torch.Generator,
     *,
     rho: float = 0.2,
@@ -78,34 +84,47 @@ def average_adaptive_sharpness_l2(
     their norm. Unchanged, draw by draw, when a ReLU unit's incoming weights are scaled up and its outgoing ones down.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return average_rise_of_network(folded, logits, train, Noise(0.0, rho), rng, normalise_logits=normalise_logits)
+    return average_rise_of_network(
+        evaluated,
+        logits[: len(curvature_sample)],
+        curvature_sample,
+        Noise(0.0, rho),
+        rng,
+        normalise_logits=normalise_logits,
+    )
 
 
 _EXACT = ("unit_permutation", "example_permutation")
 
 
 @measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative")
-def worst_sharpness_l2(loss_terms: Terms, parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.5) -> Estimate:
+def worst_sharpness_l2(
+    loss_terms: Terms, evaluated_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.5
+) -> Estimate:
     """Largest rise of the training loss in a Euclidean ball around the weights, in nats.
 
-    Formula: max L(w + u) − L(w), ‖u‖_2 ≤ ρ, over the full training set at once; sought by `worst_rise`, whose
+    Formula: max L(w + u) − L(w), ‖u‖_2 ≤ ρ, over all of `curvature_sample` at once; sought by `worst_rise`, whose
     value is a lower estimate of the maximum. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return worst_rise(loss_terms, parameters, torch.ones_like(parameters), rho, "l2", class_gradients)
+    return worst_rise(
+        loss_terms, evaluated_parameters, torch.ones_like(evaluated_parameters), rho, "l2", class_gradients
+    )
 
 
 @measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative")
 def worst_sharpness_linf(
-    loss_terms: Terms, parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.002
+    loss_terms: Terms, evaluated_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.002
 ) -> Estimate:
     """Largest rise of the training loss in a box around the weights, in nats.
 
-    Formula: max L(w + u) − L(w), |u_i| ≤ ρ, over the full training set at once; sought by `worst_rise`, whose
+    Formula: max L(w + u) − L(w), |u_i| ≤ ρ, over all of `curvature_sample` at once; sought by `worst_rise`, whose
     value is a lower estimate of the maximum. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return worst_rise(loss_terms, parameters, torch.ones_like(parameters), rho, "linf", class_gradients)
+    return worst_rise(
+        loss_terms, evaluated_parameters, torch.ones_like(evaluated_parameters), rho, "linf", class_gradients
+    )
 
 
 @measure(
@@ -115,9 +134,9 @@ def worst_sharpness_linf(
     cost="iterative",
 )
 def worst_adaptive_sharpness_l2(
-    folded: nn.Module,
-    parameters: Tensor,
-    train: Split,
+    evaluated: nn.Module,
+    evaluated_parameters: Tensor,
+    curvature_sample: Split,
     class_gradients: Tensor,
     *,
     rho: float = 0.5,
@@ -129,8 +148,8 @@ def worst_adaptive_sharpness_l2(
     the maximum; ``normalise_logits`` as in the average case. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    terms = mean_loss_terms(folded, train, normalise_logits=normalise_logits)
-    return worst_rise(terms, parameters, parameters.abs(), rho, "l2", class_gradients)
+    terms = mean_loss_terms(evaluated, curvature_sample, normalise_logits=normalise_logits)
+    return worst_rise(terms, evaluated_parameters, evaluated_parameters.abs(), rho, "l2", class_gradients)
 
 
 @measure(
@@ -140,9 +159,9 @@ def worst_adaptive_sharpness_l2(
     cost="iterative",
 )
 def worst_adaptive_sharpness_linf(
-    folded: nn.Module,
-    parameters: Tensor,
-    train: Split,
+    evaluated: nn.Module,
+    evaluated_parameters: Tensor,
+    curvature_sample: Split,
     class_gradients: Tensor,
     *,
     rho: float = 0.01,
@@ -154,11 +173,11 @@ def worst_adaptive_sharpness_linf(
     the maximum; ``normalise_logits`` as in the average case. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    terms = mean_loss_terms(folded, train, normalise_logits=normalise_logits)
-    return worst_rise(terms, parameters, parameters.abs(), rho, "linf", class_gradients)
+    terms = mean_loss_terms(evaluated, curvature_sample, normalise_logits=normalise_logits)
+    return worst_rise(terms, evaluated_parameters, evaluated_parameters.abs(), rho, "linf", class_gradients)
 
 
-@measure(source="keskar2017, sharpness as curvature", sign=+1, invariances=_EXACT)
+@measure(source="keskar2017, sharpness as curvature", sign=+1, invariances=_EXACT, revision=2)
 def hessian_top(top_eigenvalue: Estimate) -> Estimate:
     """Largest (algebraic) eigenvalue of the Hessian of the mean training loss.
 
@@ -206,18 +225,21 @@ def average_rise_of_network(
 
     Draws come in pairs u, −u, which cancels the linear part of the rise and its variance.
     """
-    inputs = train.inputs.to(logits.dtype)
+    inputs, labels = train.inputs.to(logits.dtype), train.labels
     noisy = NoisyNetwork(network, inputs[:1])
     pairs = max(2, math.ceil(NOISY_EVALUATIONS / (2 * len(train))))
+    turns = pairs
+    if noisy.examples_a_draw == 1:  # no two rows share noise, so all draws can be made together
+        inputs, labels, turns = inputs.repeat(pairs, *[1] * (inputs.ndim - 1)), labels.repeat(pairs), 1
 
-    def losses(outputs: Tensor) -> Tensor:
-        return cross_entropy(normalised(outputs) if normalise_logits else outputs, train.labels, reduction="none")
+    def losses(outputs: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(normalised(outputs) if normalise_logits else outputs, labels, reduction="none")
 
     def pair() -> Tensor:
         state = rng.get_state()
-        there = losses(noisy.logits(inputs, noise, rng))
+        there = losses(noisy.logits(inputs, noise, rng), labels)
         rng.set_state(state)
-        return (there + losses(noisy.logits(inputs, noise, rng, sign=-1.0))) / 2
+        return (there + losses(noisy.logits(inputs, noise, rng, sign=-1.0), labels)) / 2
 
-    rises = torch.stack([pair() for _ in range(pairs)]) - losses(logits)
+    rises = torch.cat([pair() for _ in range(turns)]).view(pairs, -1) - losses(logits, train.labels)
     return Estimate(float(rises.mean()), mean_standard_error(rises, noisy.examples_a_draw))

@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from gapbench.datasets.spec import Split
 from gapbench.measures.layers import Layer
 from gapbench.measures.margins import MarginGradient
-from gapbench.measures.norms import log_product, log_sum, nonzero
-from gapbench.measures.registry import Estimate, Undefined, measure, variants
+from gapbench.measures.norms import log_product, log_sum, nonzero, sum_of_squares
+from gapbench.measures.piecewise_linear import operation_off_paths
+from gapbench.measures.registry import Estimate, LayerSum, Undefined, measure, per_sample, variants
 
 SLOPE_AT_MOST_ONE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Hardtanh)
 
 
 @measure(source="jiang2020, eq. 32", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def log_prod_spectral(spectral_norms: Float[Tensor, " layers"]) -> float:
+def log_prod_spectral(spectral_norms: Float[Tensor, " layers"]) -> LayerSum:
     """The log of the product of the layers' squared spectral norms (reshaped).
 
     Formula: Σ_i ln‖W_i‖₂², in nats. Raises: Undefined where a layer is zero.
@@ -44,7 +45,7 @@ def log_prod_spectral_over_margin(spectral_norms: Float[Tensor, " layers"], marg
 
 
 @measure(source="jiang2020, eq. 32", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def log_prod_spectral_operator(operator_spectral_norms: Float[Tensor, " layers"]) -> float:
+def log_prod_spectral_operator(operator_spectral_norms: Float[Tensor, " layers"]) -> LayerSum:
     """The log of the product of the layers' squared spectral norms (operator).
 
     Formula: Σ_i ln‖A_i‖₂², in nats, A_i the circular convolution (sedghi2019). Raises: Undefined where a layer is zero.
@@ -106,26 +107,26 @@ def log_sum_spectral_over_margin_operator(operator_spectral_norms: Float[Tensor,
 @measure(source="jiang2020, eq. 33", sign=+1, invariances=("unit_permutation", "example_permutation"))
 def frobenius_over_spectral(
     frobenius_norms: Float[Tensor, " layers"], spectral_norms: Float[Tensor, " layers"]
-) -> float:
+) -> LayerSum:
     """The sum of the layers' stable ranks (reshaped).
 
     Formula: Σ_i ‖W_i‖_F²/‖W_i‖₂². Raises: Undefined where a layer is zero.
     Sign: it is the second factor of the spectral PAC-Bayes bound.
     """
-    return float((frobenius_norms / nonzero(spectral_norms)).square().sum())
+    return sum_of_squares(frobenius_norms / nonzero(spectral_norms))
 
 
 @measure(source="jiang2020, eq. 33", sign=+1, invariances=("unit_permutation", "example_permutation"))
 def frobenius_over_spectral_operator(
     operator_frobenius_norms: Float[Tensor, " layers"], operator_spectral_norms: Float[Tensor, " layers"]
-) -> float:
+) -> LayerSum:
     """The sum of the stable ranks of the layers as linear maps (operator).
 
     Formula: Σ_i ‖A_i‖_F²/‖A_i‖₂²; both norms are the operator's, so each term is at least 1 (a kernel's Frobenius norm
     over an operator's spectral norm, as in a published code, is not). Raises: Undefined where a layer is zero.
     Sign: as the reshaped twin.
     """
-    return float((operator_frobenius_norms / nonzero(operator_spectral_norms)).square().sum())
+    return sum_of_squares(operator_frobenius_norms / nonzero(operator_spectral_norms))
 
 
 @measure(source="jiang2020, eq. 29", sign=+1, invariances=("unit_permutation", "example_permutation"))
@@ -141,6 +142,9 @@ def spectral_init_main(
     return product * float((distance_frobenius_norms / nonzero(spectral_norms)).square().sum())
 
 
+per_sample(spectral_init_main)
+
+
 @measure(source="jiang2020, eq. 30", sign=+1, invariances=("unit_permutation", "example_permutation"))
 def spectral_orig_main(
     spectral_norms: Float[Tensor, " layers"], frobenius_norms: Float[Tensor, " layers"], margin: float
@@ -152,6 +156,9 @@ def spectral_orig_main(
     """
     product = math.exp(log_product(spectral_norms)) / margin**2
     return product * float((frobenius_norms / nonzero(spectral_norms)).square().sum())
+
+
+per_sample(spectral_orig_main)
 
 
 @measure(source="bartlett2017", sign=+1, invariances=("unit_permutation", "example_permutation"))
@@ -223,14 +230,17 @@ def lipschitz_upper(folded: nn.Module, train: Split, *, tolerance: float = 1e-8,
     Formula: ‖|W_d|⋯|W_1|‖₂, absolute values entry by entry, convolutions as the zero-padded maps they are, max-pooling
     as the sum of its window; by power iteration to a relative change of ``tolerance``. |Jacobian| <= this product entry
     by entry wherever activations have slopes in [0, 1]. (The product of the spectral norms is `log_prod_spectral`.)
-    Raises: Undefined where an activation has slopes outside [0, 1], named. Sign: a smaller constant is a smoother map.
+    Raises: Undefined where the network computes anything else but sums, named.
+    Sign: a smaller constant is a smoother map.
     """
-    absolute = _absolute_linear_map(folded)
     vector = torch.ones(1, *train.inputs.shape[1:], dtype=torch.float64)
+    absolute = _absolute_linear_map(folded, vector)
+    with torch.no_grad():
+        offset = absolute(0 * vector)
     before = 0.0
     for _ in range(max_iterations):
         vector = (vector / vector.norm()).requires_grad_()
-        image = absolute(vector)
+        image = absolute(vector) - offset
         # A scalar: with a vector of output gradients, autograd imports sympy on its first call, a second of start-up.
         (back,) = torch.autograd.grad((image * image.detach()).sum(), vector)
         norm = math.sqrt(float(back.norm()))
@@ -240,20 +250,21 @@ def lipschitz_upper(folded: nn.Module, train: Split, *, tolerance: float = 1e-8,
     return Estimate(before, 0.0, converged=False)
 
 
-def _absolute_linear_map(folded: nn.Module) -> nn.Module:
-    """A copy with absolute weights, no biases, activations as identities and max-pooling as sums."""
+def _absolute_linear_map(folded: nn.Module, example: Float[Tensor, " 1 *shape"]) -> nn.Module:
+    """A copy with absolute parameters, no biases, activations as identities and max-pooling as sums."""
     network = copy.deepcopy(folded).requires_grad_(False)
     for name, module in list(network.named_modules()):
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            module.weight.abs_()
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             module.bias = None
         elif isinstance(module, SLOPE_AT_MOST_ONE):
             network.set_submodule(name, nn.Identity())
         elif isinstance(module, nn.MaxPool2d) and module.dilation in (1, (1, 1)):
             pool = nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode, divisor_override=1)
             network.set_submodule(name, pool)
-        elif next(module.children(), None) is None and not isinstance(
-            module, nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Flatten | nn.Identity | nn.Dropout | nn.Dropout2d
-        ):
-            raise Undefined(f"no bound on the slope of {name} ({type(module).__name__})")
+    for parameter in network.parameters():
+        parameter.abs_()
+    # A ReLU that is not a module sees nothing negative, and is an identity too; other functions are refused here.
+    strange = operation_off_paths(network, example, maxima=False)
+    if strange is not None:
+        raise Undefined(f"no bound on the slope of what the network computes: {strange}")
     return network

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gapbench.measures.layers import Layer
-from gapbench.measures.registry import Undefined, measure, quantity
+from gapbench.measures.registry import LayerSum, Undefined, measure, quantity
 
 MIN_EIGENVALUES = 16
 """Below this, the exponent of a fitted tail is noise."""
@@ -26,11 +26,12 @@ SMALLEST_EIGENVALUE = 1e-5
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The positive eigenvalues of WᵀW of one layer, ascending, and the sides of W."""
+    """The positive eigenvalues of WᵀW of one layer, ascending, the sides of W, and the layer's place in the network."""
 
     eigenvalues: Float[Tensor, " rank"]
     longer_side: int
     shorter_side: int
+    layer: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ def weight_spectra(layers: tuple[Layer, ...], singular_values: list[Tensor]) -> 
     Raises: Undefined where no layer has so many.
     """
     found = []
-    for layer, values in zip(layers, singular_values, strict=True):
+    for place, (layer, values) in enumerate(zip(layers, singular_values, strict=True)):
         eigenvalues = values.square().flip(0)
         eigenvalues = eigenvalues[eigenvalues > SMALLEST_EIGENVALUE]
         if len(eigenvalues) >= MIN_EIGENVALUES:
-            found.append(Spectrum(eigenvalues, max(layer.matrix.shape), min(layer.matrix.shape)))
+            found.append(Spectrum(eigenvalues, max(layer.matrix_shape), min(layer.matrix_shape), place))
     if not found:
         most = max(len(values) for values in singular_values)
         raise Undefined(
@@ -119,90 +120,92 @@ def bulk_edges(weight_spectra: tuple[Spectrum, ...]) -> tuple[float, ...]:
     return tuple(edges)
 
 
-def _mean(values: list[float]) -> float:
-    return float(numpy.mean(values))
+def _mean(values: list[float], spectra: tuple[Spectrum, ...]) -> LayerSum:
+    return LayerSum(float(numpy.mean(values)), values, [spectrum.layer for spectrum in spectra])
 
 
 @measure(source="martin2021", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def alpha(power_laws: tuple[PowerLaw, ...]) -> float:
+def alpha(power_laws: tuple[PowerLaw, ...], weight_spectra: tuple[Spectrum, ...]) -> LayerSum:
     """The mean power-law exponent of the layers' spectra.
 
     Formula: α as in `fit_power_law`. Raises: Undefined where every layer has too few eigenvalues.
     Sign: heavier tails (smaller α) are those of stronger correlations learnt from the data.
     """
-    return _mean([law.alpha for law in power_laws])
+    return _mean([law.alpha for law in power_laws], weight_spectra)
 
 
 @measure(source="martin2021, weighted alpha", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def alpha_weighted(power_laws: tuple[PowerLaw, ...], weight_spectra: tuple[Spectrum, ...]) -> float:
+def alpha_weighted(power_laws: tuple[PowerLaw, ...], weight_spectra: tuple[Spectrum, ...]) -> LayerSum:
     """The mean power-law exponent weighted by the log of the largest eigenvalue.
 
     Formula: mean over layers of α·log10 λ_max. Raises: Undefined as `alpha`.
     Sign: it approximates the log of a capacity-like norm, and rewards heavy tails.
     """
     pairs = zip(power_laws, weight_spectra, strict=True)
-    return _mean([law.alpha * math.log10(spectrum.eigenvalues[-1]) for law, spectrum in pairs])
+    return _mean([law.alpha * math.log10(spectrum.eigenvalues[-1]) for law, spectrum in pairs], weight_spectra)
 
 
 @measure(source="martin2021, log α-norm", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def log_alpha_norm(power_laws: tuple[PowerLaw, ...], weight_spectra: tuple[Spectrum, ...]) -> float:
+def log_alpha_norm(power_laws: tuple[PowerLaw, ...], weight_spectra: tuple[Spectrum, ...]) -> LayerSum:
     """The mean log of the layers' Schatten norms of the exponent of their own tail.
 
     Formula: mean over layers of log10 Σ_k λ_k^α. Raises: Undefined as `alpha`.
     Sign: a larger norm is a larger capacity.
     """
     pairs = zip(power_laws, weight_spectra, strict=True)
-    exponents = [float(torch.logsumexp(law.alpha * spectrum.eigenvalues.log(), dim=0)) for law, spectrum in pairs]
-    return _mean(exponents) / math.log(10)
+    logs = [float(torch.logsumexp(law.alpha * spectrum.eigenvalues.log(), dim=0)) for law, spectrum in pairs]
+    mean = _mean(logs, weight_spectra)
+    return LayerSum(mean / math.log(10), [term / math.log(10) for term in mean.terms], mean.layers)
 
 
 @measure(source="martin2021", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def log_spectral_norm(weight_spectra: tuple[Spectrum, ...]) -> float:
+def log_spectral_norm(weight_spectra: tuple[Spectrum, ...]) -> LayerSum:
     """The mean log of the layers' largest eigenvalues.
 
     Formula: mean over layers of log10 λ_max. Raises: Undefined as `alpha`. Sign: a larger norm is a larger capacity.
     """
-    return _mean([math.log10(spectrum.eigenvalues[-1]) for spectrum in weight_spectra])
+    return _mean([math.log10(spectrum.eigenvalues[-1]) for spectrum in weight_spectra], weight_spectra)
 
 
 @measure(source="martin2021", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def log_norm(weight_spectra: tuple[Spectrum, ...]) -> float:
+def log_norm(weight_spectra: tuple[Spectrum, ...]) -> LayerSum:
     """The mean log of the layers' squared Frobenius norms.
 
     Formula: mean over layers of log10 Σ_k λ_k. Raises: Undefined as `alpha`. Sign: a larger norm is a larger capacity.
     """
-    return _mean([math.log10(spectrum.eigenvalues.sum()) for spectrum in weight_spectra])
+    return _mean([math.log10(spectrum.eigenvalues.sum()) for spectrum in weight_spectra], weight_spectra)
 
 
 @measure(source="martin2021implicit", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def stable_rank(weight_spectra: tuple[Spectrum, ...]) -> float:
+def stable_rank(weight_spectra: tuple[Spectrum, ...]) -> LayerSum:
     """The mean stable rank of the layers' matrices.
 
     Formula: mean over layers of Σ_k λ_k/λ_max. Raises: Undefined as `alpha`.
     Sign: a layer of few directions is a simpler map.
     """
-    return _mean([float(spectrum.eigenvalues.sum() / spectrum.eigenvalues[-1]) for spectrum in weight_spectra])
+    spectra = [spectrum.eigenvalues for spectrum in weight_spectra]
+    return _mean([float(eigenvalues.sum() / eigenvalues[-1]) for eigenvalues in spectra], weight_spectra)
 
 
 @measure(source="roy2007", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def effective_rank(weight_spectra: tuple[Spectrum, ...]) -> float:
+def effective_rank(weight_spectra: tuple[Spectrum, ...]) -> LayerSum:
     """The mean effective rank of the layers' matrices.
 
     Formula: mean over layers of exp(−Σ_k p_k ln p_k), p_k = s_k/Σ_j s_j of the singular values s_k = √λ_k.
     Raises: Undefined as `alpha`. Sign: a layer of few directions is a simpler map.
     """
-    return _mean([math.exp(_entropy(spectrum.eigenvalues.sqrt())) for spectrum in weight_spectra])
+    return _mean([math.exp(_entropy(spectrum.eigenvalues.sqrt())) for spectrum in weight_spectra], weight_spectra)
 
 
 @measure(source="martin2021implicit", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def matrix_entropy(weight_spectra: tuple[Spectrum, ...]) -> float:
+def matrix_entropy(weight_spectra: tuple[Spectrum, ...]) -> LayerSum:
     """The mean normalised entropy of the layers' spectra, between 0 and 1.
 
     Formula: mean over layers of −Σ_k p_k ln p_k / ln R, p_k = λ_k/Σ_j λ_j, R the number of eigenvalues.
     Raises: Undefined as `alpha`. Sign: order in the weights (low entropy) is what training has put there.
     """
     spectra = [spectrum.eigenvalues for spectrum in weight_spectra]
-    return _mean([_entropy(eigenvalues) / math.log(len(eigenvalues)) for eigenvalues in spectra])
+    return _mean([_entropy(eigenvalues) / math.log(len(eigenvalues)) for eigenvalues in spectra], weight_spectra)
 
 
 def _entropy(weights: Tensor) -> float:
@@ -211,22 +214,22 @@ def _entropy(weights: Tensor) -> float:
 
 
 @measure(source="martin2021implicit", sign=+1, invariances=("unit_permutation", "example_permutation"))
-def mp_soft_rank(weight_spectra: tuple[Spectrum, ...], bulk_edges: tuple[float, ...]) -> float:
+def mp_soft_rank(weight_spectra: tuple[Spectrum, ...], bulk_edges: tuple[float, ...]) -> LayerSum:
     """The mean ratio of the edge of the Marchenko–Pastur bulk to the largest eigenvalue.
 
     Formula: mean over layers of λ₊/λ_max, λ₊ as in `bulk_edges`. Raises: Undefined as `alpha`.
     Sign: near 1 a layer is still a random matrix; signal learnt from the data lowers it.
     """
     pairs = zip(bulk_edges, weight_spectra, strict=True)
-    return _mean([edge / float(spectrum.eigenvalues[-1]) for edge, spectrum in pairs])
+    return _mean([edge / float(spectrum.eigenvalues[-1]) for edge, spectrum in pairs], weight_spectra)
 
 
 @measure(source="martin2021implicit", sign=-1, invariances=("unit_permutation", "example_permutation"))
-def num_spikes(weight_spectra: tuple[Spectrum, ...], bulk_edges: tuple[float, ...]) -> float:
+def num_spikes(weight_spectra: tuple[Spectrum, ...], bulk_edges: tuple[float, ...]) -> LayerSum:
     """The mean number of eigenvalues above the edge of the Marchenko–Pastur bulk.
 
     Formula: mean over layers of #{k: λ_k > λ₊}, λ₊ as in `bulk_edges`. Raises: Undefined as `alpha`.
     Sign: spikes are signal learnt from the data.
     """
     pairs = zip(bulk_edges, weight_spectra, strict=True)
-    return _mean([float((spectrum.eigenvalues > edge).sum()) for edge, spectrum in pairs])
+    return _mean([float((spectrum.eigenvalues > edge).sum()) for edge, spectrum in pairs], weight_spectra)

@@ -13,14 +13,13 @@ from torch.nn.functional import one_hot
 from gapbench.datasets.spec import Split
 from gapbench.measures.features import features as features_of
 from gapbench.measures.per_example import (
-    jacobian,
     layer_sweeps,
-    other_parameters,
+    other_jacobians,
     single_use_layers,
     squared_gradient_norms,
 )
-from gapbench.measures.quantities import EXAMPLES_AT_ONCE, batches
-from gapbench.measures.quantities import folded as folded_of
+from gapbench.measures.quantities import batches
+from gapbench.measures.quantities import evaluated as evaluated_of
 from gapbench.measures.quantities import logits as logits_of
 from gapbench.measures.registry import Estimate, Undefined, measure, quantity
 from gapbench.models.trained import History, Trained
@@ -32,13 +31,16 @@ GRADIENT_EXAMPLES = 256
 GRADIENTS_AT_ONCE = 32
 """… this many at a time: for a convolution their patches are held."""
 
+TEST_EXAMPLES = 1000
+"""Test inputs that are looked at, the first ones."""
+
 
 @quantity(cost="second run")
 def seed_logits(
     logits: Float[Tensor, "examples classes"], seed_twins: Sequence[Trained], train: Split
 ) -> Float[Tensor, "seeds examples classes"]:
     """The outputs on the training examples of the network, first, and of its seed twins, float64."""
-    twins = (logits_of(folded_of(twin.network, train), train) for twin in seed_twins)
+    twins = (logits_of(evaluated_of(twin.network, train), train) for twin in seed_twins)
     return torch.stack([logits, *twins])
 
 
@@ -68,19 +70,19 @@ def train_disagreement(seed_logits: Tensor) -> float:
 
 @measure(source="jiang2022", sign=+1, uses_unlabelled_test_inputs=True, invariances=_FUNCTION, cost="second run")
 def test_disagreement(
-    folded: nn.Module, seed_twins: Sequence[Trained], train: Split, unlabelled_test_inputs: Tensor
+    evaluated_float32: nn.Module, seed_twins: Sequence[Trained], train: Split, unlabelled_test_inputs: Tensor
 ) -> float:
     """The share of unlabelled test inputs that another seed classifies otherwise.
 
-    Formula: as `train_disagreement`, over test inputs. Under calibration of the ensemble of seeds its expectation is
-    the test error itself. It sees test inputs, so it is listed apart and not ranked.
+    Formula: as `train_disagreement`, over the first 1000 test inputs, in float32. Where the ensemble of seeds is
+    calibrated, its expectation is the test error itself. It sees test inputs, so it is listed apart and not ranked.
     Raises: Undefined where there is no seed twin.
     Sign: it estimates the test error.
     """
-    networks = [folded, *(folded_of(twin.network, train) for twin in seed_twins)]
-    inputs = torch.split(unlabelled_test_inputs.double(), EXAMPLES_AT_ONCE)
+    networks = [evaluated_float32, *(evaluated_of(twin.network, train).float() for twin in seed_twins)]
+    inputs = unlabelled_test_inputs[:TEST_EXAMPLES]
     with torch.no_grad():
-        return _disagreement(torch.stack([torch.cat([network(part) for part in inputs]) for network in networks]))
+        return _disagreement(torch.stack([network(inputs) for network in networks]))
 
 
 @measure(
@@ -97,19 +99,19 @@ def twin_distance(features: Float[Tensor, "examples features"], seed_twins: Sequ
     Raises: Undefined where there is no seed twin, or the features are the same for all examples.
     Sign: what the data determine, all seeds learn; what differs comes from the draw: larger predicts a larger gap.
     """
-    others = (features_of(folded_of(twin.network, train), train) for twin in seed_twins)
+    others = (features_of(evaluated_of(twin.network, train), train) for twin in seed_twins)
     distances = [1 - linear_cka(features, other) for other in others]
     return sum(distances) / len(distances)
 
 
 @quantity(cost="gradient")
-def gradient_norm_bound(folded: nn.Module, folded_initial: nn.Module, train: Split) -> float:
+def gradient_norm_bound(evaluated: nn.Module, evaluated_initial: nn.Module, train: Split) -> float:
     """The largest ‖∇l_i‖₂ among the first 256 training examples, at the initial and at the trained parameters.
 
     l_i is the cross-entropy of example i. It is a lower estimate of the Lipschitz constant L of the loss.
     """
     few = Split(train.inputs[:GRADIENT_EXAMPLES], train.labels[:GRADIENT_EXAMPLES], train.classes)
-    return max(float(loss_gradient_norms(network, few).max()) for network in (folded, folded_initial))
+    return max(float(loss_gradient_norms(network, few).max()) for network in (evaluated, evaluated_initial))
 
 
 @measure(source="hardt2016, theorem 3.12", sign=+1, invariances=("unit_permutation",), cost="iterative")
@@ -192,9 +194,9 @@ def loss_gradient_norms(network: nn.Module, sample: Split) -> Float[Tensor, " ex
         squares = torch.zeros(len(labels), dtype=torch.float64)
         for sweep in layer_sweeps(network, layers, inputs, functools.partial(_only, residuals)):
             squares += squared_gradient_norms(sweep)[0]
-        for name in other_parameters(network, layers):
-            columns = jacobian(network, name, inputs)
-            squares += torch.einsum("ic,icp->ip", residuals, columns).square().sum(dim=1)
+        for part, found in other_jacobians(network, layers, inputs):
+            for columns in found.values():
+                squares[part] += torch.einsum("ic,icp->ip", residuals[part], columns).square().sum(dim=1)
         norms.append(squares.sqrt())
     return torch.cat(norms)
 

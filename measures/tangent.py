@@ -8,12 +8,10 @@ import torch
 from torch import nn
 
 from gapbench.measures.per_example import (
-    JACOBIAN_EXAMPLES,
     Sweep,
-    jacobian,
+    by_group,
     layer_sweeps,
-    other_parameters,
-    patches,
+    other_jacobians,
     single_use_layers,
 )
 from gapbench.measures.registry import Undefined, quantity
@@ -32,13 +30,13 @@ BLOCK = 125
 
 
 @quantity(large=True, cost="gradient")
-def tangent_gram(folded: nn.Module, train: Split) -> Float[Tensor, "N N"]:
-    """The empirical tangent kernel K = J Jᵀ of the folded network on the first 64 training examples, float64.
+def tangent_gram(evaluated: nn.Module, train: Split) -> Float[Tensor, "N N"]:
+    """The empirical tangent kernel K = J Jᵀ of the network on the first 64 training examples, float64.
 
     N = examples · classes; row i · classes + c belongs to logit c of example i. J has one column a parameter, biases
     included. Source: Jacot, Gabriel & Hongler 2018.
     """
-    return tangent_kernel(folded, train.inputs[:TANGENT_EXAMPLES].double())
+    return tangent_kernel(evaluated, train.inputs[:TANGENT_EXAMPLES].double())
 
 
 @quantity
@@ -72,22 +70,26 @@ def tangent_kernel(network: nn.Module, inputs: Float[Tensor, " n *shape"]) -> Fl
     """K = J Jᵀ for the logits of these inputs, N = n · classes, example by example.
 
     Formula: K = Σ_layers ⟨∂f_ic/∂W, ∂f_jd/∂W⟩. A linear layer adds (a_i·a_j + 1)(δ_ic·δ_jd) with its inputs a and the
-    output gradients δ of one backward sweep a class (the 1 only where there is a bias); a convolution adds the products
-    of its per-example weight gradients, or contracts over positions, whichever costs less; any other parameter its own
-    Jacobian. No two layers' gradients are in memory at once.
+    output gradients δ of one backward sweep a class (the 1 only where there is a bias); a layer with several
+    positions (a convolution, or linear on tokens) adds the products of its per-example weight gradients, or contracts
+    over positions, whichever costs less; any other parameter its own Jacobian. No two layers' gradients are in memory
+    at once.
     """
     layers = single_use_layers(network, inputs[:1])
     sweeps = layer_sweeps(network, layers, inputs, _unit_columns)
     examples, classes = len(inputs), _classes(network, inputs)
     kernel = torch.zeros(examples, classes, examples, classes, dtype=inputs.dtype)
     for sweep in sweeps:
-        if isinstance(sweep.layer, nn.Linear):
+        if isinstance(sweep.layer, nn.Linear) and sweep.inputs.ndim == 2:
             _add_linear(kernel, sweep)
         else:
-            _add_convolution(kernel, sweep)
-    for name in other_parameters(network, layers):
-        batches = torch.split(inputs, JACOBIAN_EXAMPLES)
-        _add_features(kernel, torch.cat([jacobian(network, name, batch) for batch in batches]))
+            _add_by_position(kernel, sweep)
+    features: dict[str, list[Tensor]] = {}
+    for _, found in other_jacobians(network, layers, inputs):
+        for name, columns in found.items():
+            features.setdefault(name, []).append(columns)
+    for name in list(features):
+        _add_features(kernel, torch.cat(features.pop(name)))
     return _mirrored(kernel.view(examples * classes, examples * classes))
 
 
@@ -131,24 +133,24 @@ def _add_linear(kernel: Tensor, sweep: Sweep) -> None:
         kernel[start:stop, :, :stop].addcmul_(block, gram[:, None, :, None])
 
 
-def _add_convolution(kernel: Tensor, sweep: Sweep) -> None:
-    assert isinstance(sweep.layer, nn.Conv2d)
-    columns = patches(sweep.layer, sweep.inputs)
-    deltas = sweep.deltas.flatten(3).transpose(0, 1).contiguous()
-    classes, channels, positions = deltas.shape[1:]
-    weights = columns.shape[1]
+def _add_by_position(kernel: Tensor, sweep: Sweep) -> None:
+    columns, deltas = by_group(sweep)
+    deltas = deltas.permute(1, 2, 0, 3, 4).contiguous()
+    examples, groups, classes, channels, positions = deltas.shape
+    weights = columns.shape[2]
     by_gradients = classes**2 * channels * weights
     by_positions = positions**2 * (weights + classes * channels) + classes**2 * channels * positions
     if by_gradients <= by_positions:
-        gradients = deltas.flatten(1, 2) @ columns.mT
-        _add_features(kernel, gradients.view(len(columns), classes, channels * weights))
+        gradients = (deltas.flatten(2, 3) @ columns.mT).view(examples, groups, classes, channels * weights)
+        _add_features(kernel, gradients.transpose(1, 2).flatten(2))
     else:
-        _add_by_positions(kernel, columns, deltas)
+        for group in range(groups):
+            _contract_positions(kernel, columns[:, group], deltas[:, group])
     if sweep.layer.bias is not None:
-        _add_features(kernel, deltas.sum(dim=3))
+        _add_features(kernel, deltas.sum(dim=4).transpose(1, 2).flatten(2))
 
 
-def _add_by_positions(kernel: Tensor, columns: Tensor, deltas: Float[Tensor, "n classes out positions"]) -> None:
+def _contract_positions(kernel: Tensor, columns: Tensor, deltas: Float[Tensor, "n classes out positions"]) -> None:
     """Add ⟨δ_ic U_iᵀ, δ_jd U_jᵀ⟩ = ⟨δ_ic (U_iᵀ U_j), δ_jd⟩ for j ≤ i, never forming a weight gradient."""
     classes, channels, positions = deltas.shape[1:]
     for i in range(len(columns)):

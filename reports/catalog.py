@@ -131,7 +131,7 @@ def _references(registry: Registry, known: Mapping[str, Reference]) -> list[str]
     sources = ";".join(entry.source for entry in registry.measures.values())
     keys = {part.partition(",")[0].strip() for part in sources.split(";")} & set(known)
     lines = ["## References", ""]
-    for entry in sorted((known[key] for key in keys), key=lambda e: (e.authors, e.year, e.title)):
+    for entry in sorted((known[key] for key in keys), key=lambda e: (e.authors, e.year, e.title, e.key)):
         title = f"[{entry.title}]({entry.url})" if entry.url else entry.title
         lines.append(f"* {entry.authors} ({entry.year}). {title}.{f' {entry.venue}.' if entry.venue else ''}")
     return [*lines, ""]

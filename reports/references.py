@@ -47,11 +47,16 @@ _LETTERS = {"o": "ø", "O": "Ø", "l": "ł", "L": "Ł", "ss": "ß", "aa": "å", 
 @cache
 def bundled() -> Mapping[str, Reference]:
     """The bibliography that comes with the built-in measures."""
+    return parse(bundled_text())
+
+
+def bundled_text() -> str:
+    """The same, as the BibTeX text."""
     # find_spec does not import the package, which would import torch; importlib.resources would.
     package = find_spec("gapbench.measures")
     assert package is not None
     assert package.origin is not None
-    return parse((Path(package.origin).parent / "references.bib").read_text(encoding="utf-8"))
+    return (Path(package.origin).parent / "references.bib").read_text(encoding="utf-8")
 
 
 def parse(text: str) -> dict[str, Reference]:

@@ -269,6 +269,13 @@ def test_read_returns_a_frame_and_takes_functions() -> None:
     assert (frame["status"] == "ok").all()
     with pytest.raises(InputError, match="not declared"):
         gapbench.read([len], trained)
+    terms = gapbench.read_layers(["param_norm", "num_params"], trained)
+    assert terms.index.names == ["measure", "layer"]
+    assert list(terms.index) == [("param_norm", "linear1"), ("param_norm", "output")]
+    total = gapbench.read(["param_norm"], trained).loc["param_norm", "value"]
+    assert terms["value"].sum() == pytest.approx(total, rel=1e-12)
+    everything = gapbench.read_layers(None, trained).index.get_level_values("measure")
+    assert {"param_norm", "frobenius_over_spectral"} <= set(everything)
 
 
 @pytest.mark.parametrize(

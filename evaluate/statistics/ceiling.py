@@ -150,3 +150,32 @@ def _mean(parts: Sequence[Interval], weights: Sequence[float] | None = None) -> 
     # Averages of the parts' bounds, as if the parts erred together: they hold the same recipes.
     bounds = np.average([(part.point, part.low, part.high) for part in parts], axis=0, weights=weights)
     return Interval(float(bounds[0]), float(bounds[1]), float(bounds[2]), sum(part.n for part in parts))
+
+
+def between_seeds(gap: Floats, design: Design) -> Interval:
+    """tau_b between the gaps of two seeds of the same configurations, inside each label noise, averaged over the pairs
+    of seeds and the label noises.
+
+    What a measure that sees the design alone, and not the network, could score at most, about. ``gap`` (runs,), finite.
+    Bounds over recipes, the averages taken as in `noise_ceiling`. NaN where no two seeds have three configurations.
+    """
+    found = []
+    for rows in noise_strata(gap, design):
+        for first, second in itertools.combinations(np.unique(design.replicate[rows]), 2):
+            one, other = (rows[design.replicate[rows] == seed] for seed in (first, second))
+            _, here, there = np.intersect1d(design.recipe[one], design.recipe[other], return_indices=True)
+            kept = np.zeros(len(design), bool)
+            kept[one[here]] = True
+            # In the order of the runs, each with the gap of its recipe's other seed.
+            order = np.argsort(one[here])
+            partner = gap[other[there]][order]
+            everything = [np.arange(len(partner))]
+            estimate = tau_estimates(partner[:, None], gap[kept], design.take(kept), everything, "b")[0]
+            if len(partner) > 2 and not math.isnan(estimate.point):
+                found.append(estimate.interval())
+    return _mean(found) if found else Interval(math.nan, math.nan, math.nan, len(gap))
+
+
+def spearman_ceiling(reliable: float) -> float:
+    """(6/π) asin(√ρ / 2), the Spearman correlation of the true gap with one of this reliability, for Gaussian gaps."""
+    return 6 / math.pi * math.asin(math.sqrt(min(max(reliable, 0.0), 1.0)) / 2)

@@ -1,7 +1,8 @@
 """gapbench: which quantity of a trained network, computed without held-out data, predicts its generalization gap?
 
-``run`` trains a zoo and reads its measures, ``read`` reads measures of one network, ``leaderboard`` scores a zoo,
-``report`` writes its page, ``measure`` declares a new measure. Nothing heavy is imported before it is used.
+``run`` trains a zoo and reads its measures, ``read`` reads measures of one network and ``read_layers`` their terms by
+layer, ``leaderboard`` scores a zoo, ``report`` writes its page, ``measure`` declares a new measure. Nothing heavy is
+imported before it is used.
 """
 
 from __future__ import annotations
@@ -11,27 +12,37 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gapbench.api import leaderboard, plan, read, report, run
-    from gapbench.measures.registry import Estimate, Undefined, measure, quantity, variants
+    from gapbench.api import compare, leaderboard, plan, read, read_layers, report, run, score
+    from gapbench.measures.registry import Estimate, LayerSum, Undefined, measure, per_sample, quantity, variants
 
 __version__ = version("gapbench")
 
 _HOMES = {
-    **dict.fromkeys(("leaderboard", "plan", "read", "report", "run"), "gapbench.api"),
-    **dict.fromkeys(("Estimate", "Undefined", "measure", "quantity", "variants"), "gapbench.measures.registry"),
+    **dict.fromkeys(
+        ("compare", "leaderboard", "plan", "read", "read_layers", "report", "run", "score"), "gapbench.api"
+    ),
+    **dict.fromkeys(
+        ("Estimate", "LayerSum", "Undefined", "measure", "per_sample", "quantity", "variants"),
+        "gapbench.measures.registry",
+    ),
 }
 
 __all__ = [
     "Estimate",
+    "LayerSum",
     "Undefined",
     "__version__",
+    "compare",
     "leaderboard",
     "measure",
+    "per_sample",
     "plan",
     "quantity",
     "read",
+    "read_layers",
     "report",
     "run",
+    "score",
     "variants",
 ]
 

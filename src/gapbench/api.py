@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gapbench.evaluate.execute import Summary
     from gapbench.evaluate.plan import Plan
     from gapbench.evaluate.table import Table
+    from gapbench.measures.registry import Measure, Registry
     from gapbench.models.trained import Trained
 
 ZOOS = Path("zoos")
@@ -107,13 +108,51 @@ def read(
     """
     import pandas
 
-    from gapbench.measures.plugins import load_registry
     from gapbench.measures.read import read as read_measures
+
+    chosen, registry = _chosen(measures if measures is not None else ["*"], files)
+    readings = read_measures(chosen, registry, trained, seed=seed)
+    columns = ["value", "standard_error", "status", "reason", "seconds", "revision", "digest"]
+    frame = pandas.DataFrame([asdict(reading) for reading in readings], columns=["measure", *columns])
+    return frame.set_index("measure")
+
+
+def read_layers(
+    measures: Sequence[str | Callable[..., Any]] | None,
+    trained: Trained,
+    *,
+    files: Collection[str | Path] = (),
+    seed: int = 0,
+) -> pandas.DataFrame:
+    """Read what each weight layer of one trained network adds to measures that are a sum or a mean over its layers.
+
+    ``measures``: as in `read`; ``None`` reads all that are declared to return such a sum. Measures that have no value
+    on this network, or no terms, have no rows.
+    Returns: a DataFrame with index ``measure`` and ``layer`` (its name in the network) and the column value: the term.
+    Raises: InputError where a name is unknown or a function is not declared.
+    """
+    import pandas
+
+    from gapbench.measures.read import read_layers as read_terms
+
+    chosen, registry = _chosen(measures if measures is not None else ["*"], files)
+    if measures is None:
+        chosen = [entry for entry in chosen if entry.has_terms]
+    terms = read_terms(chosen, registry, trained, seed=seed)
+    frame = pandas.DataFrame([asdict(term) for term in terms], columns=["measure", "layer", "value"])
+    return frame.set_index(["measure", "layer"])
+
+
+def _chosen(
+    measures: Sequence[str | Callable[..., Any]], files: Collection[str | Path]
+) -> tuple[list[Measure], Registry]:
+    """The measures that names, globs and declared functions stand for, and a registry that holds them."""
+    from gapbench.measures.plugins import load_registry
     from gapbench.measures.registry import build, entries
 
     registry = load_registry(_paths(files))
     names: list[str] = []
-    for given in measures if measures is not None else ["*"]:
+    for given in measures:
         if isinstance(given, str):
             names += matching(registry.measures, given)
             continue
@@ -122,10 +161,7 @@ def read(
             raise InputError(f"{given.__name__} is not declared: decorate it with @gapbench.measure(...)")
         registry = build([*registry.quantities.values(), *registry.measures.values(), *declared])
         names += [entry.key for entry in registry.measures.values() if entry.function is given]
-    readings = read_measures([registry.measures[name] for name in dict.fromkeys(names)], registry, trained, seed=seed)
-    columns = ["value", "standard_error", "status", "reason", "seconds", "revision", "digest"]
-    frame = pandas.DataFrame([asdict(reading) for reading in readings], columns=["measure", *columns])
-    return frame.set_index("measure")
+    return [registry.measures[name] for name in dict.fromkeys(names)], registry
 
 
 def leaderboard(
@@ -153,6 +189,79 @@ def leaderboard(
         chosen = with_predictors(chosen, target=target, seed=seed)
         return compute(chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
     return remembered(locate(zoo), chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
+
+
+def score(
+    table: str | Path | pandas.DataFrame,
+    target: str,
+    *,
+    axes: Sequence[str] = (),
+    seed: str | None = None,
+    measures: Sequence[str] = (),
+    group: str | None = None,
+    drop_nonfinite: bool = False,
+) -> pandas.DataFrame:
+    """Score the measures of any table of models: a CSV or Parquet file, or a DataFrame.
+
+    ``target``: the column to predict; ``measures``: columns, by default every numeric one that has no other part;
+    ``group``: a column by whose values the table is divided; ``axes`` and ``seed``: the columns that say which models
+    share a configuration. Returns: one row a group and measure; columns: `gapbench.evaluate.rescore.rescore`.
+    Raises: InputError where a column does not exist or is not numeric, or a value is infinite and not dropped.
+    """
+    from gapbench.evaluate.external import read_external
+    from gapbench.evaluate.rescore import rescore
+
+    return rescore(
+        read_external(
+            table,
+            target=target,
+            axes=axes,
+            seed=seed,
+            measures=measures,
+            group=group,
+            drop_nonfinite=drop_nonfinite,
+        )
+    )
+
+
+def compare(
+    first: str | Path | pandas.DataFrame,
+    second: str | Path | pandas.DataFrame,
+    *,
+    target: str | None = None,
+    only: Sequence[str] = (),
+    axes: Sequence[str] = (),
+    seed: str | None = None,
+    measures: Sequence[str] = (),
+    group: str | None = None,
+    drop_nonfinite: bool = False,
+) -> pandas.DataFrame:
+    """What moved between two stored zoos, or two tables (files or DataFrames), and whether beyond its uncertainty.
+
+    ``target``: by default the error gap of zoos; needed for tables. ``only``: measures of zoos; the other arguments are
+    those of `score`, for tables. Columns: `gapbench.evaluate.comparison.compare`.
+    Raises: InputError where one is a zoo and the other a table, or as `table` and `score`.
+    """
+    from gapbench.evaluate.comparison import compare as made
+    from gapbench.evaluate.comparison import scored_table, scored_zoo
+    from gapbench.evaluate.external import is_table, read_external
+
+    if is_table(first) != is_table(second):
+        raise InputError(f"{first} and {second} cannot be compared: one is a table, the other a zoo")
+    if not is_table(first):
+        assert isinstance(first, (str, Path))
+        assert isinstance(second, (str, Path))
+        zoos = [table(zoo, only=only) for zoo in (first, second)]
+        return made(*(scored_zoo(zoo, target or "error_gap") for zoo in zoos))
+    if target is None:
+        raise InputError("name the column to predict as the target")
+    one, other = (
+        read_external(
+            one, target=target, axes=axes, seed=seed, measures=measures, group=group, drop_nonfinite=drop_nonfinite
+        )
+        for one in (first, second)
+    )
+    return made(scored_table(one, other), scored_table(other, one))
 
 
 def report(

@@ -4,42 +4,25 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from gapbench import completion
 from gapbench.datasets.errors import InputError
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from gapbench.options import FILE, ONLY, options
+from gapbench.output import deliver, render, store
+from gapbench.table_commands import compare, score
 
 TARGETS = ("error_gap", "loss_gap", "clean_error_gap")
-FILE = click.Path(path_type=Path)
 
 
-def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-ONLY = click.option(
-    "--only",
-    multiple=True,
-    metavar="GLOB",
-    shell_complete=completion.complete_measure,
-    help="Only measures whose name matches, such as 'path_*'; may be given again.",
-)
 FILES = click.option(
     "--measures", "files", multiple=True, type=FILE, metavar="FILE", help="A Python file with more measures."
 )
 SEED = click.option("--seed", default=0, show_default=True, help="The root of every random draw.")
-WORK = _options(
+WORK = options(
     click.argument("zoo", default="quick", shell_complete=completion.complete_grid),
     click.option("--out", type=FILE, metavar="DIR", help="The folder of the zoo  [default: zoos/NAME]"),
     ONLY,
@@ -50,7 +33,7 @@ WORK = _options(
     click.option("--retry-failed", is_flag=True, help="Try failed trainings and readings again."),
     click.option("--reread", is_flag=True, help="Read again what was read by code that has changed since."),
 )
-SCORES = _options(
+SCORES = options(
     click.argument("zoo", default="quick", shell_complete=completion.complete_zoo),
     ONLY,
     click.option("--target", type=click.Choice(TARGETS), default="error_gap", show_default=True),
@@ -86,6 +69,9 @@ def main() -> None:
     gapbench run quick                    train the demonstration zoo and read every measure
     gapbench leaderboard                  score the measures against the true gap
     gapbench report                       write the offline HTML report
+    gapbench score models.csv --target gap  score any table of models and measures
+    gapbench compare zoos/a zoos/b        say which scores moved, and whether beyond their uncertainty
+    gapbench export --format latex        the scores as LaTeX, BibTeX, CSV, Markdown or Parquet
     gapbench measures 'path_*'            list measures
     gapbench check mine.py                test a measure of your own against the contract
     gapbench run quick --measures mine.py read it on every stored network
@@ -209,26 +195,63 @@ def leaderboard(
     gapbench leaderboard --target loss_gap --only 'pacbayes*'
     gapbench leaderboard --format csv --out leaderboard.csv
     """
-    from rich.console import Console
-
     from gapbench import api
     from gapbench.reports import text
 
     frame = api.leaderboard(zoo, only=only, target=target, resamples=resamples, permutations=resamples, seed=seed)
-    if form == "text" and out is None:
-        console = Console()
-        # A pipe or a log has no width of its own; 80 columns, rich's guess, would cut the table.
-        (console if console.is_terminal else Console(width=100)).print(text.terminal(frame, top))
+    if form == "text":
+        render(text.terminal(frame, top), out)
         return
     shown = frame if top is None else frame.head(top)
-    if form == "text":
-        console = Console(width=100, file=io.StringIO())
-        with console.capture() as capture:
-            console.print(text.terminal(frame, top))
-        content = capture.get()
-    else:
-        content = text.markdown(shown) if form == "markdown" else text.csv(shown)
-    _deliver(content, out)
+    deliver(text.markdown(shown) if form == "markdown" else text.csv(shown), out)
+
+
+@main.command()
+@SCORES
+@click.option("--top", type=click.IntRange(1), help="Only the best so many.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "parquet", "markdown", "latex", "bibtex"]),
+    default="csv",
+    show_default=True,
+)
+@click.option("--out", type=FILE, metavar="FILE", help="Write to a file instead of the terminal; Parquet needs one.")
+def export(
+    zoo: str,
+    only: tuple[str, ...],
+    target: str,
+    resamples: int,
+    seed: int,
+    top: int | None,
+    form: str,
+    out: Path | None,
+) -> None:
+    """Write the scores of a stored ZOO, or the BibTeX entries behind them, for exactly the measures shown.
+
+    The measures are those that `leaderboard` shows with the same options. LaTeX is a booktabs tabular.
+
+    \b
+    gapbench export quick --format latex --top 10 --out table.tex
+    gapbench export quick --format bibtex --top 10 --out measures.bib
+    gapbench export quick --format parquet --out scores.parquet
+    """
+    from gapbench import api
+    from gapbench.reports import bibtex, text
+    from gapbench.reports.references import bundled_text
+
+    frame = api.leaderboard(zoo, only=only, target=target, resamples=resamples, permutations=resamples, seed=seed)
+    shown = frame if top is None else frame.head(top)
+    if form == "parquet":
+        if out is None:
+            raise InputError("Parquet is no text: name the file with --out")
+        store(shown.to_parquet(), out)
+        return
+    made = {"csv": text.csv, "markdown": text.markdown, "latex": text.latex}
+    if form == "bibtex":
+        deliver(bibtex.bibtex(dict(zip(shown.index, shown["source"])), bundled_text()), out)
+        return
+    deliver(made[form](shown), out)
 
 
 @main.command()
@@ -318,7 +341,7 @@ def catalog(out: Path | None, files: tuple[Path, ...]) -> None:
     from gapbench.measures.plugins import load_registry
     from gapbench.reports.catalog import catalog as make
 
-    _deliver(make(load_registry(files)), out)
+    deliver(make(load_registry(files)), out)
 
 
 @main.command("completion")
@@ -332,13 +355,5 @@ def complete(shell: str) -> None:
     click.echo(completion.instructions(shell))
 
 
-def _deliver(content: str, out: Path | None) -> None:
-    if out is None:
-        click.echo(content, nl=not content.endswith("\n"))
-        return
-    from gapbench.evaluate.files import storing
-
-    with storing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(content, encoding="utf-8")
-    click.echo(f"written: {out}")
+main.add_command(score)
+main.add_command(compare)

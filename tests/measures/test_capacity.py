@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from gapbench.datasets.spec import Split
 from gapbench.measures import capacity
@@ -110,8 +112,10 @@ def test_linear_regions_against_a_loop() -> None:
 
 def test_linear_regions_need_relu_and_two_examples() -> None:
     tanh = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
-    with pytest.raises(Undefined, match="no ReLU"):
+    with pytest.raises(Undefined, match="Tanh has no linear regions"):
         capacity.linear_regions(tanh, split(4, 2))
+    with pytest.raises(Undefined, match="no ReLU"):
+        capacity.linear_regions(nn.Linear(2, 2), split(4, 2))
     with pytest.raises(Undefined, match="two training examples"):
         capacity.linear_regions(tanh, split(1, 2))
 
@@ -136,3 +140,30 @@ def test_rademacher_of_random_labels() -> None:
     assert capacity.rademacher_random_labels(run, at_chance, ten) == pytest.approx(0, abs=1e-15)
     with pytest.raises(Undefined, match="history of the random-label twin"):
         capacity.rademacher_random_labels(run, Trained(network(), {}, ten), ten)
+
+
+class Units(nn.Module):
+    """Two units with offsets, and any functional activation."""
+
+    def __init__(self, activation: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.units, self.activation = nn.Linear(1, 2), activation
+        self.units.weight.data.fill_(1.0)
+        self.units.bias.data = torch.tensor([-0.25, -0.75])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.units(x))
+
+
+def test_linear_regions_of_functional_and_other_units() -> None:
+    train = Split(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 0]), 1)
+    clipped = lambda x: functional.hardtanh(x, -0.5, 0.5)  # noqa: E731  second unit: bent at x = 0.25, first at 0.75
+    leaky = lambda x: functional.leaky_relu(x, 0.1)  # noqa: E731
+    for activation, regions in (
+        (torch.relu, 3), (functional.relu6, 3), (leaky, 3), (clipped, 3), (lambda x: functional.relu_(2 * x), 3),
+        (lambda x: functional.relu(x - 5), 1), (lambda x: functional.relu(x) + functional.relu(x - 0.1), 5),
+    ):  # fmt: skip
+        assert capacity.linear_regions(Units(activation), train, points=100) == regions
+    for hidden in (torch.tanh, lambda x: x * x, lambda x: x.softmax(dim=1), lambda x: x / (1 + x.abs())):
+        with pytest.raises(Undefined, match="no linear regions"):
+            capacity.linear_regions(Units(hidden), train)

@@ -10,11 +10,14 @@ from gapbench.datasets.seeds import generator
 from gapbench.datasets.spec import Split
 from gapbench.measures.curvature import (
     gauss_newton_trace,
+    hessian_lanczos,
     hessian_product,
     hutchinson_trace,
     largest_eigenvalue,
     mean_loss_terms,
+    spectral_density,
     top_eigenvalue,
+    top_eigenvalues,
     trace,
     value,
     value_and_gradient,
@@ -117,7 +120,7 @@ def dense_hessian(net: nn.Module, train: Split) -> torch.Tensor:
 def traced(net: nn.Module, train: Split, seed: int = 0):  # type: ignore[no-untyped-def]
     with torch.no_grad():
         logits = net(train.inputs.double())
-    return trace(net, logits, flat(net), train, generator(seed, "trace"))
+    return trace(net, logits, flat(net), gauss_newton_trace(net, train), train, generator(seed, "trace"))
 
 
 CASES = [
@@ -139,16 +142,52 @@ def test_products_and_the_top_eigenvalue_are_those_of_the_dense_hessian(make, sh
     product = hessian_product(mean_loss_terms(net, train), flat(net))
     torch.testing.assert_close(product(vector), hessian @ vector, rtol=1e-12, atol=1e-13)
     assert float((product(vector) - 1.01 * (hessian @ vector)).abs().max()) > 1e-6
-    top = top_eigenvalue(mean_loss_terms(net, train), flat(net), generator(3, "lanczos"))
+    top = top_eigenvalue(hessian_lanczos(mean_loss_terms(net, train), flat(net), generator(3, "lanczos")))
     expected = float(torch.linalg.eigvalsh(hessian)[-1])
     assert top.converged
     assert abs(top.value - expected) <= max(top.standard_error, 1e-10 * expected)
+
+
+@pytest.mark.parametrize(("make", "shape"), CASES)
+def test_the_top_eigenvalues_are_those_of_the_dense_hessian(make, shape) -> None:  # type: ignore[no-untyped-def]
+    net, train = make(), sample(shape)
+    expected = torch.linalg.eigvalsh(dense_hessian(net, train)).flip(0)
+    basis = hessian_lanczos(mean_loss_terms(net, train), flat(net), generator(3, "lanczos"))
+    found = top_eigenvalues(basis)
+    assert len(found) == min(5, len(expected))
+    for one, true in zip(found, expected.tolist(), strict=False):
+        assert one.converged
+        assert abs(one.value - true) <= max(one.standard_error, 1e-10 * float(expected[0]))
+        assert one.standard_error <= 1e-3 * abs(one.value)
+    assert abs(found[1].value - found[0].value) > 1e-3 * found[0].value
+    assert top_eigenvalue(basis) == top_eigenvalue(
+        hessian_lanczos(mean_loss_terms(net, train), flat(net), generator(3, "lanczos"))
+    )
+
+
+def test_the_density_has_the_moments_of_the_dense_hessian() -> None:
+    net, train = mlp(), sample()
+    hessian, size = dense_hessian(net, train), len(flat(net))
+    moments = []
+    for seed in range(40):
+        nodes, weights = spectral_density(
+            hessian_lanczos(mean_loss_terms(net, train), flat(net), generator(seed, "density"))
+        )
+        assert float(weights.sum()) == pytest.approx(1, rel=1e-10)
+        assert bool((nodes.diff() >= 0).all())
+        moments.append([float((weights * nodes**k).sum()) for k in (1, 2)])
+    found, spread = torch.tensor(moments).mean(dim=0), torch.tensor(moments).std(dim=0) / 40**0.5
+    expected = torch.stack([hessian.trace(), hessian.square().sum()]) / size
+    assert bool(((found - expected).abs() < 4 * spread).all())
+    assert bool(((found - 2 * expected).abs() > 4 * spread).all())
 
 
 def test_terms_add_up_to_the_loss_whatever_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     net, train = mlp(), sample()
     whole = mean_loss_terms(net, train)
     monkeypatch.setattr("gapbench.measures.curvature.EXAMPLES_AT_ONCE", 5)
+    assert len(mean_loss_terms(net, train)) == 1
+    monkeypatch.setattr("gapbench.measures.curvature.ACTIVATIONS_AT_ONCE", 0)
     parts = mean_loss_terms(net, train)
     assert (len(whole), len(parts)) == (1, 3)
     assert value(parts, flat(net)) == pytest.approx(value(whole, flat(net)), rel=1e-14)
@@ -167,9 +206,9 @@ def test_the_largest_eigenvalue_is_the_algebraic_one() -> None:
 
 def test_a_spectrum_too_crowded_for_the_steps_is_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.linspace(0, 1, 500, dtype=torch.float64)
-    monkeypatch.setattr("gapbench.measures.curvature.MOST_LANCZOS_STEPS", 5)
+    monkeypatch.setattr("gapbench.measures.lanczos.MOST_STEPS", 5)
     assert not largest_eigenvalue(lambda v: values * v, 500, generator(0, "lanczos")).converged
-    monkeypatch.setattr("gapbench.measures.curvature.MOST_LANCZOS_STEPS", 200)
+    monkeypatch.setattr("gapbench.measures.lanczos.MOST_STEPS", 200)
     found = largest_eigenvalue(lambda v: values * v, 500, generator(0, "lanczos"))
     assert found.converged
     assert abs(found.value - 1) <= 1e-3
@@ -270,7 +309,7 @@ def test_agreement_with_curvlinops() -> None:
     data = [(train.inputs.double(), train.labels)]
     operator = curvlinops.HessianLinearOperator(net, nn.CrossEntropyLoss(), list(net.parameters()), data)
     dense = operator @ torch.eye(operator.shape[1], dtype=torch.float64)
-    top = top_eigenvalue(mean_loss_terms(net, train), flat(net), generator(0, "lanczos"))
+    top = top_eigenvalue(hessian_lanczos(mean_loss_terms(net, train), flat(net), generator(0, "lanczos")))
     expected = float(torch.linalg.eigvalsh((dense + dense.T) / 2)[-1])
     assert abs(top.value - expected) <= max(top.standard_error, 1e-9 * expected)
     assert traced(net, train).value == pytest.approx(float(dense.trace()), rel=1e-10)

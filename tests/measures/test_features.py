@@ -1,5 +1,3 @@
-"""Features: what the last linear layer is given, in every batch, and in a network without batch norm folded in."""
-
 from __future__ import annotations
 
 import pytest
@@ -8,26 +6,33 @@ from torch import nn
 
 from gapbench.datasets.spec import Split
 from gapbench.measures import quantities
-from gapbench.measures.features import features
+from gapbench.measures.features import covariance_eigenvalues, features
 from gapbench.measures.registry import Undefined
 
 
-def test_features_are_the_inputs_of_the_last_linear_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_what_the_last_layer_maps_to_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)).eval()
-    train = Split(torch.randn(7, 4), torch.zeros(7, dtype=torch.long), 3)
-    with torch.no_grad():
-        expected = network.double()[:3](train.inputs.double())
-    monkeypatch.setattr(quantities, "EXAMPLES_AT_ONCE", 3)
-    folded = quantities.folded(network, train)
-    torch.testing.assert_close(features(folded, train), expected)
-    torch.testing.assert_close(folded[3](features(folded, train)), quantities.logits(folded, train))
-    with torch.no_grad():
-        assert not torch.allclose(network[0](train.inputs.double()), expected)
-    assert not folded[3]._forward_pre_hooks
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3))
+    network = network.double()
+    train = Split(torch.randn(11, 1, 4, 4), torch.arange(11) % 3, 3)
+    monkeypatch.setattr(quantities.batches, "__defaults__", (4,))  # several batches, the last one smaller
+    found = features(network, train)
+    assert found.shape == (11, 5)
+    torch.testing.assert_close(network[5](found), network(train.inputs.double()))
+    assert not torch.allclose(network[5](found.roll(1, 0)), network(train.inputs.double()))
 
 
-def test_a_network_without_a_linear_layer_has_no_features() -> None:
-    train = Split(torch.randn(2, 1, 4, 4), torch.zeros(2, dtype=torch.long), 3)
-    with pytest.raises(Undefined, match="no linear layer"):
-        features(nn.Sequential(nn.Conv2d(1, 3, 4), nn.Flatten()).double(), train)
+def test_a_network_without_a_linear_last_layer_has_no_features() -> None:
+    train = Split(torch.randn(3, 1, 4, 4), torch.arange(3) % 2, 2)
+    with pytest.raises(Undefined, match="not a linear layer"):
+        features(nn.Sequential(nn.Conv2d(1, 2, 4), nn.Flatten()).double(), train)
+    assert features(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).double(), train).shape == (3, 16)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (6, 40)])
+def test_the_eigenvalues_are_those_of_the_dense_covariance(shape: tuple[int, int]) -> None:
+    made = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 2
+    dense = torch.linalg.eigvalsh(torch.cov(made.T, correction=0)).flip(0)[: min(shape)].clamp_min(0)
+    torch.testing.assert_close(covariance_eigenvalues(made), dense, atol=1e-12, rtol=1e-9)
+    uncentred = torch.linalg.eigvalsh(made.T @ made / len(made)).flip(0)[: min(shape)]
+    assert not torch.allclose(covariance_eigenvalues(made), uncentred, rtol=0.05)

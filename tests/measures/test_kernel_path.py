@@ -82,3 +82,5 @@ def test_what_no_kernel_describes_is_undefined() -> None:
             kernel_path(small_network(5), trajectory, SAMPLE)
     with pytest.raises(Undefined, match="batch norm"):
         kernel_path(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, CLASSES)), PATH, SAMPLE)
+    with pytest.raises(Undefined, match="made of other parameters"):
+        kernel_path(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, CLASSES))), PATH, SAMPLE)

@@ -74,14 +74,77 @@ class Residual(nn.Module):
         return out
 
 
+def test_another_reader_is_seen_even_where_it_changes_nothing() -> None:
+    """With a shift of zero and a scale of one the outputs agree, on any example."""
+    network = Residual().eval()
+    nn.init.zeros_(network.linear.weight)
+    nn.init.zeros_(network.linear.bias)
+    with pytest.raises(Undefined, match="another module reads"):
+        fold_batch_norm(network, torch.randn(1, 3))
+
+
 def test_what_cannot_be_folded_is_undefined() -> None:
+    with pytest.raises(Undefined, match="not the units of 0"):
+        fold_batch_norm(nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(4)), torch.randn(1, 4, 5))
     with pytest.raises(Undefined, match="another module reads"):
         fold_batch_norm(randomised(Residual()), torch.randn(1, 3))
     with pytest.raises(Undefined, match="no linear or convolutional layer"):
         fold_batch_norm(randomised(nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.BatchNorm1d(3))), torch.randn(1, 3))
 
 
-def test_parameters_elsewhere_are_undefined() -> None:
-    network = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)).double()
-    with pytest.raises(Undefined, match="outside linear and convolutional layers"):
-        weight_layers(network, network, torch.randn(1, 3))
+class Product(nn.Module):
+    """A layer, and a matrix that is a parameter of its own, or the layer's weight once more."""
+
+    def __init__(self, *, tied: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.matrix = self.layer.weight if tied else nn.Parameter(torch.randn(3, 3))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.layer(inputs) @ self.matrix
+        return out
+
+
+def test_weight_matrices_outside_layers_are_undefined() -> None:
+    image, vector = torch.randn(1, 3, 4, 4), torch.randn(1, 3)
+    for network, example, reason in (
+        (Product(tied=False), vector, "parameter matrix is a weight matrix outside"),
+        (Product(tied=True), vector, "the weight of layer layer is used more than once"),
+        (
+            nn.Sequential(nn.Conv2d(3, 3, 1), nn.ConvTranspose2d(3, 3, 2)),
+            image,
+            "parameter 1.weight is a weight matrix",
+        ),
+        (nn.Sequential(nn.ReLU()), vector, "no linear or convolutional layer"),
+    ):
+        network.register_parameter("spare", nn.Parameter(torch.ones(1)))
+        network.double()
+        with pytest.raises(Undefined, match=reason):
+            weight_layers(network, network, example)
+
+
+def test_vectors_belong_to_no_layer() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2), nn.PReLU()).double()
+    assert [layer.name for layer in weight_layers(network, network, torch.randn(1, 3))] == ["0", "2"]
+
+
+def test_the_matrix_of_a_grouped_convolution_maps_patches_to_outputs() -> None:
+    convolution = nn.Conv2d(4, 6, (3, 2), groups=2, bias=False).double()
+    (layer,) = weight_layers(convolution, convolution, torch.randn(1, 4, 3, 2))
+    patch = torch.randn(1, 4, 3, 2, dtype=torch.float64)
+    torch.testing.assert_close(layer.matrix @ patch.flatten(), convolution(patch).detach().flatten())
+    assert layer.matrix.shape == layer.matrix_shape == (6, 24)
+    assert int((layer.matrix != 0).sum()) == layer.weight.numel() == layer.num_params
+
+
+def test_shapes_are_those_of_one_example_wherever_the_examples_stand() -> None:
+    for network, shape in (
+        (nn.Sequential(nn.Linear(4, 2)), (5, 4)),
+        (nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 2), nn.Unflatten(0, (-1, 5))), (5, 4)),
+        (nn.Sequential(nn.Conv1d(4, 2, 3, padding=1)), (4, 5)),
+    ):
+        network.double()
+        (layer,) = weight_layers(network, network, torch.randn(1, *shape))
+        assert layer.units == 10
+    assert layer.input_shape == (4, 1, 5)
+    assert layer.weight.shape == (2, 4, 1, 3)

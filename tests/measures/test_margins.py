@@ -126,33 +126,16 @@ def test_entropy_and_cross_entropy() -> None:
     assert margins.train_cross_entropy(torch.tensor([0.2, 0.4], dtype=torch.float64)) == pytest.approx(0.3)
 
 
-def test_mixup_margin_of_a_linear_network_is_its_mean_margin() -> None:
-    """Half-way points of a class have the mean of the two margins; over a cycle of partners they average out."""
-    network = nn.Sequential(nn.Linear(3, 2)).double()
-    inputs = torch.randn(16, 3, generator=torch.Generator().manual_seed(0))
-    train = Split(inputs, (torch.arange(16) % 2), 2)
-    found = quantities.margins(network(inputs.double()).detach(), train)
-    drawn = margins.mixup_margin(network, train, torch.Generator().manual_seed(1))
-    assert drawn.value == pytest.approx(float(found.mean()), rel=1e-9)
-    assert drawn.standard_error > 0
+def test_mixup_margin_is_the_mean_over_draws_and_examples() -> None:
+    """Two draws, 1 and 3 for one example, 5 and 5 for the other: mean 3.5, standard error √((2 + 0)/2)/2."""
+    found = margins.mixup_margin(torch.tensor([[1.0, 5.0], [3.0, 5.0]], dtype=torch.float64))
+    assert (found.value, found.standard_error) == pytest.approx((3.5, 0.5), rel=1e-12)
 
 
-def test_mixup_partners_share_the_label_and_are_another_example() -> None:
-    labels = torch.tensor([0, 1, 1, 2, 2, 2, 2])
-    first, second = margins._partners(labels, torch.Generator().manual_seed(2))
-    assert sorted(first.tolist()) == [1, 2, 3, 4, 5, 6]
-    assert torch.equal(labels[first], labels[second])
-    assert bool((first != second).all())
-    with pytest.raises(Undefined, match="share a label"):
-        margins._partners(torch.tensor([0, 1]), torch.Generator())
-
-
-def test_mixup_margin_sees_what_lies_between() -> None:
-    """f = (|x|, 1): at −2 and 2 the margin is 1, half-way it is −1."""
-    network = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2)).double()
-    network[0].weight.data = torch.tensor([[1.0], [-1.0]]).double()
-    network[2].weight.data = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).double()
-    network[2].bias.data = torch.tensor([0.0, 1.0]).double()
-    train = Split(torch.tensor([[-2.0], [2.0]]), torch.tensor([0, 0]), 2)
-    assert margins.margin_mean(quantities.margins(network(train.inputs.double()).detach(), train)) == pytest.approx(1)
-    assert margins.mixup_margin(network, train, torch.Generator().manual_seed(0)).value == pytest.approx(-1)
+def test_augment_margin_is_against_the_training_labels() -> None:
+    logits = torch.tensor([[[2.0, 0.0], [0.0, 3.0]], [[1.0, 0.0], [0.0, 5.0]]], dtype=torch.float64)
+    inputs = torch.zeros(3, 1)
+    right = Split(inputs, torch.tensor([0, 1, 0]), 2)
+    assert margins.augment_margin(logits, right).value == pytest.approx((2 + 3 + 1 + 5) / 4, rel=1e-12)
+    wrong = Split(inputs, torch.tensor([1, 0, 0]), 2)
+    assert margins.augment_margin(logits, wrong).value == pytest.approx(-(2 + 3 + 1 + 5) / 4, rel=1e-12)

@@ -6,13 +6,17 @@ from torch import nn
 
 from gapbench.datasets.seeds import generator
 from gapbench.measures.per_example import (
-    _adds_up,
+    JACOBIAN_ENTRIES,
+    _not_adding_up,
     jacobian,
+    jacobians,
     layer_sweeps,
+    other_jacobians,
     other_parameters,
     single_use_layers,
     squared_gradient_norms,
 )
+from gapbench.measures.registry import Undefined
 
 
 class Twice(nn.Module):
@@ -122,25 +126,56 @@ def test_the_jacobian_of_a_parameter_of_any_shape(make, name, shape, examples) -
 def test_a_wrong_jacobian_of_all_examples_at_once_is_seen() -> None:
     torch.manual_seed(0)
     net, x = with_slope(16), torch.randn(16, 4, dtype=torch.float64, generator=generator(2, "x"))
-    right = jacobian(net, "1.weight", x).view(16, 16, 1)
-    assert _adds_up(right, net, "1.weight", x)
-    assert not _adds_up(right.transpose(0, 1), net, "1.weight", x)
-    assert not _adds_up(right.sum(dim=0, keepdim=True).expand(16, 16, 1) / 16, net, "1.weight", x)
+    right = jacobians(net, ["1.weight", "0.bias"], x)
+    for wrong in (lambda slope: slope.transpose(0, 1), lambda slope: slope.mean(dim=0, keepdim=True).expand(16, 16, 1)):
+        found = {"1.weight": right["1.weight"], "0.bias": right["0.bias"]}
+        assert _not_adding_up(found, net, x) == []
+        found["1.weight"] = wrong(found["1.weight"])
+        assert _not_adding_up(found, net, x) == ["1.weight"]
 
 
 def test_a_network_without_such_layers_has_no_sweeps() -> None:
     assert layer_sweeps(Scaled(), {}, images(), units) == []
 
 
-def test_a_layer_used_twice_and_shared_or_positionwise_weights_are_left_out() -> None:
+class TokensFirst(nn.Module):
+    """Its layer sees tokens in the first dimension, examples in the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.transpose(0, 1)).mean(dim=0)
+
+
+def test_a_layer_used_twice_and_shared_weights_and_other_rows_than_examples_are_left_out() -> None:
     twice = Twice()
     assert list(single_use_layers(twice, torch.zeros(1, 4))) == ["last"]
     assert set(other_parameters(twice, {"last": twice.last})) == {"first.weight", "first.bias"}
     tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     tied[1].weight = tied[0].weight
     assert single_use_layers(tied, torch.zeros(1, 4)) == {}
-    assert single_use_layers(nn.Linear(4, 2), torch.zeros(1, 5, 4)) == {}
-    assert single_use_layers(nn.Conv2d(4, 4, 3, groups=2), torch.zeros(1, 4, 5, 5)) == {}
+    assert len(single_use_layers(nn.Linear(4, 2), torch.zeros(1, 5, 4))) == 1
+    assert single_use_layers(TokensFirst(), torch.zeros(1, 5, 4)) == {}
+    rows = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 2), nn.Unflatten(0, (-1, 5)))
+    assert single_use_layers(rows, torch.zeros(1, 5, 4)) == {}
+
+
+def test_a_jacobian_too_large_is_undefined_and_several_are_taken_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, x = TokensFirst(), torch.randn(20, 5, 4, generator=generator(3, "x"))
+    whole = torch.cat([found["layer.weight"] for _, found in other_jacobians(net, {}, x)])
+    assert [len(found) for _, found in other_jacobians(net, {}, x)] == [2, 2]
+    monkeypatch.setattr("gapbench.measures.per_example.JACOBIAN_ENTRIES", 16 * 2 * 8)
+    assert [len(found) for _, found in other_jacobians(net, {}, x)] == [1, 1, 1, 1]
+    parts = torch.cat([found["layer.weight"] for _, found in other_jacobians(net, {}, x) if "layer.weight" in found])
+    torch.testing.assert_close(parts, whole)
+    monkeypatch.setattr("gapbench.measures.per_example.JACOBIAN_ENTRIES", 16 * 2 * 8 - 1)
+    with pytest.raises(Undefined, match=r"layer\.weight has 8 entries"):
+        list(other_jacobians(net, {}, x))
+    assert JACOBIAN_ENTRIES * 8 == 2**29
 
 
 def test_the_network_is_left_as_it_was() -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from gapbench.datasets.seeds import generator
 from gapbench.datasets.spec import Split
+from gapbench.measures import weight_noise
 from gapbench.measures.perturbation import (
     MAGNITUDE_FLOOR,
     TARGET_DROP,
@@ -79,7 +80,19 @@ def layer_norm() -> nn.Module:
     return initialised(net)
 
 
-NETWORKS = [(mlp, (6,)), (cnn, (2, 8, 8)), (layer_norm, (6,))]
+def grouped() -> nn.Module:
+    convolution = nn.Conv2d(4, 6, 3, padding="same", dilation=2, groups=2)
+    around = nn.Conv2d(6, 4, 3, padding=1, padding_mode="circular")
+    return initialised(
+        nn.Sequential(convolution, nn.ReLU(), around, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    )
+
+
+def tokens() -> nn.Module:
+    return initialised(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)))
+
+
+NETWORKS = [(mlp, (6,)), (cnn, (2, 8, 8)), (layer_norm, (6,)), (grouped, (4, 5, 5)), (tokens, (3, 6))]
 
 
 def naive_accuracies(net: nn.Module, train: Split, noise: Noise, draws: int) -> torch.Tensor:
@@ -107,8 +120,8 @@ def test_sigma_of_the_sign_classifier() -> None:
     assert all(one.converged and one.standard_error > 0 for one in found)
     for one in found:
         assert abs(one.sigma - 0.7803041461) < 3.5 * one.standard_error
-        assert 0.7458484 < one.sigma < 0.8153095
     mean = sum(one.sigma for one in found) / 5
+    assert 0.7458484 < mean < 0.8153095  # a drop within .01 of .1
     assert abs(mean - 0.7803041461) < abs(mean - 0.8833482587)
 
 
@@ -128,10 +141,11 @@ def test_mean_accuracy_is_that_of_explicit_weight_draws(
 ) -> None:
     net = make()
     train = blobs(net, shape=shape)
-    naive = naive_accuracies(net, train, noise, 225)
+    # Accuracies are skewed: with few draws, their own standard deviation says too little of the mean's error.
+    naive = naive_accuracies(net, train, noise, 625)
     noisy = NoisyNetwork(net, train.inputs[:1])
     correct = correct_under_noise(noisy, train.inputs, train.labels, noise, 3, 20).double()
-    error = math.hypot(float(naive.std()) / 15, mean_standard_error(correct, noisy.examples_a_draw))
+    error = math.hypot(float(naive.std()) / 25, mean_standard_error(correct, noisy.examples_a_draw))
     assert abs(float(correct.mean() - naive.mean())) < 3.5 * error
     louder = Noise(2 * noise.absolute, 2 * noise.relative)
     other = correct_under_noise(noisy, train.inputs, train.labels, louder, 3, 20)
@@ -228,3 +242,52 @@ def test_searching_leaves_the_network_and_the_global_generator_alone() -> None:
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
     assert all(not module._forward_hooks for module in net.modules())
+
+
+def test_noise_of_a_linear_output_layer_is_integrated_out() -> None:
+    net, x = initialised(nn.Sequential(nn.Linear(6, 3))), torch.randn(40, 6, generator=generator(3, "x"))
+    labels = torch.randint(3, (40,), generator=generator(4, "labels"))
+    noisy, noise = NoisyNetwork(net, x[:1]), Noise(0.1, 0.7)
+    assert noisy.output_layer is net[0]
+    found, again = (noisy.correct(x, labels, noise, generator(seed, "none")) for seed in (0, 1))
+    assert torch.equal(found, again)  # nothing else is drawn
+    draws = generator(5, "many")
+    hits = sum((noisy.logits(x, noise, draws).argmax(dim=1) == labels).double() for _ in range(2000)) / 2000
+    error = (hits * (1 - hits) / 2000).sqrt() + 1e-3
+    assert float(((found - hits) / error).abs().max()) < 4.5
+    louder = noisy.correct(x, labels, Noise(0.1, 1.0), generator(0, "none"))
+    assert float(((louder - hits) / error).abs().max()) > 4.5
+
+
+def test_the_quadrature_is_close_to_a_fine_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = generator(6, "quadrature")
+    logits, labels = 3 * torch.randn(500, 10, generator=draws).double(), torch.arange(500) % 10
+    deviations = 0.5 + torch.rand(500, 10, generator=draws).double()
+    found = weight_noise._probability(logits, deviations, labels)
+    monkeypatch.setattr(weight_noise, "QUADRATURE_NODES", 150)
+    fine = weight_noise._probability(logits, deviations, labels)
+    assert float((found - fine).abs().max()) < 5e-3
+    assert abs(float((found - fine).mean())) < 1e-4
+    monkeypatch.setattr(weight_noise, "QUADRATURE_NODES", 1)
+    assert float((weight_noise._probability(logits, deviations, labels) - fine).abs().max()) > 5e-2
+
+
+class Scaled(nn.Module):
+    """Its last linear layer's outputs are not the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * self.map(x)
+
+
+def test_other_ends_of_a_network_are_drawn() -> None:
+    net, x = initialised(Scaled()), torch.randn(40, 6, generator=generator(3, "x"))
+    noisy, labels = NoisyNetwork(net, x[:1]), torch.zeros(40, dtype=torch.int64)
+    assert noisy.output_layer is None
+    assert NoisyNetwork(cnn(), torch.zeros(1, 2, 8, 8)).output_layer is not None
+    hits = noisy.correct(x, labels, Noise(0.5), generator(0, "draw"))
+    assert set(hits.tolist()) == {0.0, 1.0}
+    assert torch.equal(hits, (noisy.logits(x, Noise(0.5), generator(0, "draw")).argmax(dim=1) == 0).float())

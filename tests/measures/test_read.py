@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import random
 import re
 import time
@@ -15,8 +16,10 @@ import torch
 from torch import nn
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.read import read
-from gapbench.measures.registry import Estimate, Measure, Quantity, Undefined, build
+from gapbench.measures import BUILT_IN
+from gapbench.measures.contract import example_networks
+from gapbench.measures.read import LayerReading, read, read_layers
+from gapbench.measures.registry import Estimate, LayerSum, Measure, Quantity, Undefined, build
 from gapbench.models.trained import History, Trained
 
 
@@ -230,6 +233,67 @@ def test_a_diverged_network_is_undefined(trained: Trained) -> None:
     assert reading.status == "undefined"
     assert "diverged" in reading.reason
     assert read_one(lambda train: 1.0, trained, "train").status == "ok"
+
+
+def test_the_terms_of_each_layer(trained: Trained) -> None:
+    """Both folded layers of the fixture, by name; squares of their norms by hand."""
+    entries = [BUILT_IN.measures[name] for name in ("num_params", "param_norm", "log_prod_frobenius")]
+    rows = read_layers(entries, BUILT_IN, trained)
+    assert [(row.measure, row.layer) for row in rows] == [
+        ("param_norm", "0"),
+        ("param_norm", "3"),
+        ("log_prod_frobenius", "0"),
+        ("log_prod_frobenius", "3"),
+    ]
+    square = float(trained.network[3].weight.detach().double().square().sum())
+    assert rows[1].value == pytest.approx(square, rel=1e-12)
+    assert rows[3].value == pytest.approx(math.log(square), rel=1e-9)
+    values = {reading.measure: reading.value for reading in read(entries, BUILT_IN, trained)}
+    assert rows[0].value + rows[1].value == pytest.approx(values["param_norm"], rel=1e-12)
+
+
+def test_terms_carry_the_place_of_their_layer(trained: Trained) -> None:
+    one_layer = a_measure("of_one", lambda network: LayerSum(2.0, [2.0], layers=[1]), "network")
+    registry = build([*BUILT_IN.quantities.values(), one_layer])
+    assert read_layers([one_layer], registry, trained) == [LayerReading("of_one", "3", 2.0)]
+
+
+def test_measures_without_value_or_terms_have_no_rows(trained: Trained) -> None:
+    def undefined(network: nn.Module) -> LayerSum:
+        raise Undefined("nothing to sum")
+
+    def offending(network: nn.Module) -> LayerSum:
+        _add_to_weights(trained)
+        return LayerSum(1.0, [1.0])
+
+    entries = [
+        a_measure("undefined", undefined, "network"),
+        a_measure("plain", lambda network: 1.0, "network"),
+        a_measure("infinite", lambda network: LayerSum(float("inf"), [float("inf")]), "network"),
+        a_measure("offending", offending, "network"),
+        a_measure("good", lambda network: LayerSum(1.0, [0.5, 0.5]), "network"),
+    ]
+    registry = build([*BUILT_IN.quantities.values(), *entries])
+    assert {row.measure for row in read_layers(entries, registry, trained)} == {"good"}
+    nameless = build([Quantity("layers", undefined, ("network",)), *entries])
+    assert read_layers(entries, nameless, trained) == []
+
+
+def test_every_layer_wise_measure_is_the_sum_or_the_mean_of_its_terms() -> None:
+    trained = example_networks()["deep mlp"]
+    entries = [entry for entry in BUILT_IN.measures.values() if entry.has_terms]
+    assert {"param_norm", "log_prod_spectral_operator", "frobenius_over_spectral", "normalised_layer_margin"} <= {
+        entry.name for entry in entries
+    }
+    values = {reading.measure: reading.value for reading in read(entries, BUILT_IN, trained)}
+    terms: dict[str, list[float]] = {}
+    for row in read_layers(entries, BUILT_IN, trained):
+        terms.setdefault(row.measure, []).append(row.value)
+    assert terms.keys() == {name for name, value in values.items() if value is not None}
+    for name, parts in terms.items():
+        total = sum(parts)
+        assert values[name] in (pytest.approx(total, rel=1e-9), pytest.approx(total / len(parts), rel=1e-9)), name
+        assert values[name] != pytest.approx(total + 0.01 * abs(total) + 0.01, rel=1e-3), name
 
 
 @pytest.fixture

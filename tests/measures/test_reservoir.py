@@ -31,12 +31,12 @@ from gapbench.measures.reservoir import (
     kernel_drift,
     kernel_rotation,
     noise_transfer,
+    path_end_loo_gap,
     path_loo_error_gap,
     path_loo_gap,
     path_loo_soft_error_gap,
     population_risk_decrease,
     reservoir_mass,
-    tangent_loo_gap,
     trajectory_gcv_gap,
 )
 from gapbench.models.losses import LOSSES
@@ -114,7 +114,7 @@ def test_in_a_linear_model_it_is_the_gap_of_true_retraining(loss: str, folds: in
         soft = path_loo_soft_error_gap(found, 0.0, trajectory, sample, folds=folds)
         assert soft.value == pytest.approx(float(shares[1] - shares[0]), abs=1e-9)
     if folds == 5:
-        frozen = tangent_loo_gap(final_held_out(points, trajectory, sample), trajectory, sample).value
+        frozen = path_end_loo_gap(final_held_out(points, trajectory, sample), trajectory, sample).value
         single = path_loo_gap(found, 0.0, trajectory, sample).value
         assert frozen == pytest.approx(single, abs=1e-9), "the kernel of a linear model never moves"
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
-from gapbench.measures import margins, quantities, spectral
+from gapbench.measures import augmentations, margins, mixtures, quantities, spectral
 from gapbench.measures.layers import Layer, fold_batch_norm, weight_layers
 from gapbench.measures.read import read
 from gapbench.measures.registry import Registry, Undefined, build, collect
@@ -41,7 +41,8 @@ def layers() -> tuple[Layer, ...]:
 
 @pytest.fixture
 def registry() -> Registry:
-    return build([*collect(quantities), *collect(margins), *collect(spectral)])
+    modules = (quantities, augmentations, mixtures, margins, spectral)
+    return build([entry for module in modules for entry in collect(module)])
 
 
 def norms_of(layers: tuple[Layer, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -144,7 +145,7 @@ def test_lipschitz_upper_bounds_every_jacobian_and_is_exact_for_positive_weights
 
 def test_lipschitz_upper_names_an_unbounded_activation() -> None:
     gelu = nn.Sequential(nn.Linear(2, 2), nn.GELU(), nn.Linear(2, 2)).double()
-    with pytest.raises(Undefined, match="GELU"):
+    with pytest.raises(Undefined, match="Gelu"):
         spectral.lipschitz_upper(gelu, Split(torch.ones(2, 2), torch.zeros(2, dtype=torch.long), 2))
 
 
@@ -186,7 +187,7 @@ def test_permuting_units_changes_nothing(registry: Registry) -> None:
     after = read(
         entries, registry, Trained(moved, moved_start.state_dict(), Split(inputs[shuffle], train.labels[shuffle], 3))
     )
-    drawn = {"mixup_margin"}  # its partners depend on the order of the examples
+    drawn = {"mixup_margin", "augment_margin"}  # what is drawn depends on the order of the examples
     pairs = [(a, b) for a, b in itertools.zip_longest(before, after) if a.measure not in drawn]
     assert [b.value for _, b in pairs] == pytest.approx([a.value for a, _ in pairs], rel=1e-9)
     assert all(a.status == "ok" for a, _ in pairs)

@@ -69,7 +69,7 @@ def test_tail_by_hand() -> None:
     assert truncated.alpha == pytest.approx(5 / 3, rel=1e-9)
     assert truncated.distance != pytest.approx(0.236582881, rel=1e-3)
     layer = (Spectrum(TAIL, 4, 4),)
-    assert spectrum.alpha((law,)) == pytest.approx(1.666666667, rel=1e-9)
+    assert spectrum.alpha((law,), layer) == pytest.approx(1.666666667, rel=1e-9)
     assert spectrum.alpha_weighted((law,), layer) == pytest.approx(2.17147241, rel=1e-8)
     assert spectrum.log_alpha_norm((law,), layer) == pytest.approx(2.261831895, rel=1e-9)
     assert spectrum.log_spectral_norm(layer) == pytest.approx(3 / math.log(10), rel=1e-12)
@@ -128,7 +128,8 @@ def test_small_layers_are_left_out_and_never_counted_as_minus_one() -> None:
     big, small = normal(40, 30), normal(5, 40, 1)
     both, alone = spectra_of(big, small), spectra_of(big)
     assert len(both) == len(alone) == 1
-    assert spectrum.alpha(spectrum.power_laws(both)) == spectrum.alpha(spectrum.power_laws(alone)) > 1
+    exponents = [spectrum.alpha(spectrum.power_laws(spectra), spectra) for spectra in (both, alone)]
+    assert exponents[0] == exponents[1] > 1
     with pytest.raises(Undefined, match="most values: 5"):
         spectra_of(small)
 
@@ -140,7 +141,17 @@ def test_means_over_layers() -> None:
         function = getattr(spectrum, name)
         expected = (function(spectra_of(first)) + function(spectra_of(second))) / 2
         assert function(together) == pytest.approx(expected, rel=1e-12), name
-    assert spectrum.alpha((PowerLaw(2, 1, 0.1, 4), PowerLaw(4, 1, 0.1, 4))) == 3
+    laws = (PowerLaw(2, 1, 0.1, 4), PowerLaw(4, 1, 0.1, 4))
+    assert spectrum.alpha(laws, together) == 3
+
+
+def test_terms_belong_to_the_layers_that_are_large_enough() -> None:
+    spectra = spectra_of(normal(40, 30), normal(5, 40, 1), normal(20, 5, 2), 3 * normal(30, 20, 4))
+    assert [one.layer for one in spectra] == [0, 3]
+    total = spectrum.log_alpha_norm(spectrum.power_laws(spectra), spectra)
+    assert total.layers == (0, 3)
+    assert total == pytest.approx(sum(total.terms) / 2, rel=1e-12)
+    assert total.terms[0] == spectrum.log_alpha_norm(spectrum.power_laws(spectra)[:1], spectra[:1])
 
 
 def test_ranks_of_an_orthogonal_matrix() -> None:

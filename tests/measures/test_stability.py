@@ -180,7 +180,7 @@ def test_what_the_bounds_cannot_do_without() -> None:
 def test_the_logits_of_all_seeds_are_stacked_own_first() -> None:
     trained = example_networks()["mlp"]
     assert trained.seed_twins is not None
-    own = quantities.logits(quantities.folded(trained.network, trained.train), trained.train)
+    own = quantities.logits(quantities.evaluated(trained.network, trained.train), trained.train)
     stacked = stability.seed_logits(own, trained.seed_twins, trained.train)
     assert stacked.shape == (2, *own.shape)
     assert torch.equal(stacked[0], own)

@@ -115,10 +115,10 @@ def test_both_ways_of_a_convolution_are_taken_and_agree() -> None:
     layers = tangent.single_use_layers(net, x[:1])
     first, second, _ = tangent.layer_sweeps(net, layers, x, tangent._unit_columns)
     for sweep in (first, second):
-        columns = tangent.patches(sweep.layer, sweep.inputs)
-        deltas = sweep.deltas.flatten(3).transpose(0, 1).contiguous()
+        columns, deltas = (of.squeeze(-3) for of in tangent.by_group(sweep))
+        deltas = deltas.transpose(0, 1).contiguous()
         by_positions, by_gradients = (torch.zeros(7, 3, 7, 3, dtype=torch.float64) for _ in range(2))
-        tangent._add_by_positions(by_positions, columns, deltas)
+        tangent._contract_positions(by_positions, columns, deltas)
         tangent._add_features(by_gradients, (deltas.flatten(1, 2) @ columns.mT).view(7, 3, -1))
         lower = [kernel.view(21, 21).tril() for kernel in (by_positions, by_gradients)]
         torch.testing.assert_close(*lower, rtol=1e-12, atol=1e-12)

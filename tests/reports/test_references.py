@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gapbench.reports.references import Citation, cite, parse
+from gapbench.reports.references import Citation, bundled, cite, parse
 
 BIB = r"""
 % a comment
@@ -56,3 +56,22 @@ def test_cite(source: str, texts: list[str], urls: list[str] | None) -> None:
     assert [citation.text for citation in found] == texts
     assert urls is None or [citation.url for citation in found] == urls
     assert all(isinstance(citation, Citation) for citation in found)
+
+
+def test_the_bundled_bibliography_is_sound() -> None:
+    """Every entry by itself: closed, with an author, a title and a year, no title twice, in order of the keys."""
+    import re
+    from importlib.resources import files
+
+    text = files("gapbench.measures").joinpath("references.bib").read_text(encoding="utf-8")
+    entries = re.split(r"\n(?=@)", text.strip())
+    keys = [re.match(r"@\w+\{([^,\s]+),\n", entry) for entry in entries]
+    assert all(key is not None for key in keys)
+    assert [key[1] for key in keys if key] == sorted(bundled())
+    for entry in entries:
+        assert entry.count("{") == entry.count("}"), entry
+        assert entry.rstrip().endswith("\n}"), entry
+        for field in ("author", "title", "year"):
+            assert len(re.findall(rf"^  {field} = ", entry, flags=re.MULTILINE)) == 1, entry
+    titles = [reference.title.lower() for reference in bundled().values()]
+    assert sorted(titles) == sorted(set(titles))

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from gapbench.datasets.errors import InputError
-from gapbench.evaluate.statistics.ceiling import ceiling, noise_ceiling, reliability
+from gapbench.evaluate.statistics.ceiling import between_seeds, ceiling, noise_ceiling, reliability, spearman_ceiling
 from gapbench.evaluate.statistics.design import Design
 
 
@@ -115,3 +115,37 @@ def test_shapes_are_checked():
         noise_ceiling(np.zeros((4, 9), np.float32), np.zeros(4), design, np.random.default_rng(0))
     with pytest.raises(InputError, match="3 test examples"):
         noise_ceiling(np.zeros((5, 3), np.float32), np.zeros(5), design, np.random.default_rng(0))
+
+
+def test_between_seeds_agrees_with_scipy_and_is_no_more_than_one():
+    rng = np.random.default_rng(0)
+    runs = pd.DataFrame([(r, p, s) for r in range(15) for p in (0.0, 0.5) for s in range(3)])
+    runs.columns = ["width", "label_noise", "seed"]
+    runs = runs.sample(frac=0.9, random_state=1).reset_index(drop=True)
+    gap = rng.standard_normal(15)[runs["width"]] + 0.5 * rng.standard_normal(len(runs)) + 3 * runs["label_noise"]
+    taus = []
+    for _, level in runs.assign(gap=gap).groupby("label_noise"):
+        ranked = level.assign(place=level.groupby("width")["seed"].rank())
+        whole = runs.assign(place=runs.groupby("width")["seed"].rank(method="dense"))
+        ranked["place"] = whole.loc[ranked.index, "place"]
+        wide = ranked.pivot(index="width", columns="place", values="gap")
+        for a, b in ((1, 2), (1, 3), (2, 3)):
+            both = wide[[a, b]].dropna()
+            taus.append(scipy.stats.kendalltau(both[a], both[b]).statistic)
+    found = between_seeds(gap.to_numpy(), Design.of(runs, ["width"]))
+    assert found.point == pytest.approx(np.mean(taus), abs=1e-12)
+    assert found.low < found.point < found.high
+    same = runs.assign(gap=runs["width"] + runs["label_noise"])["gap"].to_numpy()
+    assert between_seeds(same, Design.of(runs, ["width"])).point == 1.0
+    single = runs[runs["seed"] == 0]
+    assert math.isnan(between_seeds(gap[runs["seed"] == 0].to_numpy(), Design.of(single, ["width"])).point)
+
+
+def test_the_ceiling_of_spearman_is_that_of_gaussians():
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal(200000)
+    observed = truth + 0.7 * rng.standard_normal(200000)
+    reliable = 1 / (1 + 0.49)
+    assert spearman_ceiling(reliable) == pytest.approx(scipy.stats.spearmanr(truth, observed).statistic, abs=5e-3)
+    assert spearman_ceiling(1.0) == pytest.approx(1.0)
+    assert spearman_ceiling(0.0) == 0.0

@@ -1,0 +1,168 @@
+"""Every further statistic of a zoo's measures, beside the leaderboard's scores."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gapbench.datasets.errors import unknown
+from gapbench.evaluate.statistics.adjusted import mixed_model, partial_correlation
+from gapbench.evaluate.statistics.affine_oracle import affine_oracle
+from gapbench.evaluate.statistics.bounds import bound_report
+from gapbench.evaluate.statistics.ceiling import between_seeds
+from gapbench.evaluate.statistics.completeness import completeness
+from gapbench.evaluate.statistics.conditional_information import conditional_mutual_information, pgdl_score
+from gapbench.evaluate.statistics.design import Design
+from gapbench.evaluate.statistics.increment import r2_increment
+from gapbench.evaluate.statistics.information_null import information_replicates
+from gapbench.evaluate.statistics.interval import Interval
+from gapbench.evaluate.statistics.multiplicity import benjamini_hochberg, holm
+from gapbench.evaluate.statistics.pairs import Floats, settled
+from gapbench.evaluate.statistics.power import smallest_detectable
+from gapbench.evaluate.statistics.rank import noise_strata, within_noise_replicates
+from gapbench.evaluate.statistics.resampling import null_band, permuted
+from gapbench.evaluate.statistics.selection import selection_regret
+from gapbench.evaluate.statistics.sign_error import sign_errors
+from gapbench.evaluate.statistics.spearman import spearman
+
+if TYPE_CHECKING:
+    from gapbench.evaluate.table import Table
+
+_ROUNDING = 9
+_TASK = ("dataset", "path", "train_size", "pixels", "data_seed", "label_noise")
+"""What two runs must have in common for a choice between them to be one of networks, not of data."""
+
+
+def assessment(
+    table: Table, *, target: str = "error_gap", permutations: int = 200, seed: int = 0, mixed: bool = True
+) -> pd.DataFrame:
+    """Scores that the leaderboard does not rank by; index: the measures' keys, in the table's order.
+
+    Runs that did not converge are left out; every measure is scored over the runs that have it, times its sign.
+
+    Columns, each S with S_low and S_high (95 %) where it has them: spearman; conditional_mutual_information with
+    _null_low, _null_high, _p (permutation, one-sided) and their adjustments _holm and _bh across measures; pgdl_score;
+    sign_error, sign_error_90, sign_error_worst with sign_error_environments; partial_correlation; mixed_model (left out
+    with ``mixed=False``: seconds a measure); r2_increment; affine_oracle (held-out worst rmse), affine_oracle_constant,
+    affine_oracle_in_sample; selection_regret, better_than_random; and for bounds bound_held, bound_below_one,
+    bound_ratio. NaN where undefined.
+
+    ``attrs``: completeness (a sentence), complete, balanced, values (of each axis: how many runs), smallest_detectable
+    (the within-noise tau found with 80 % power), between_seeds (the within-noise tau between two seeds of the same
+    configurations), target, permutations, seed.
+    """
+    if target not in table.runs.columns:
+        raise unknown("target", target, [str(name) for name in table.runs.columns if str(name).endswith("gap")])
+    runs = table.runs[table.runs["converged"].to_numpy(bool)]
+    gap = settled_gap(runs[target].to_numpy(np.float64))
+    design = Design.of(runs, table.axes)
+    signed = {
+        key: entry.sign * table.values[key].reindex(runs.index).to_numpy(np.float64)
+        for key, entry in table.measures.items()
+    }
+    task = pd.factorize(pd.MultiIndex.from_frame(runs[[name for name in _TASK if name in runs]].astype(str)))[0]
+    rows = {}
+    for key, values in signed.items():
+        rng = np.random.default_rng([seed, 5])
+        row: dict[str, float] = {}
+        _add(row, "spearman", spearman(values, gap, design))
+        _add(
+            row, "conditional_mutual_information", conditional_mutual_information(values, gap, design, rng=rng).minimum
+        )
+        _add(row, "pgdl_score", pgdl_score(values, gap, design))
+        if "test_size" in runs.columns:
+            errors = sign_errors(values, gap, design, runs["test_size"].to_numpy(np.float64))
+            _add(row, "sign_error", errors.mean)
+            _add(row, "sign_error_90", errors.percentile_90)
+            _add(row, "sign_error_worst", errors.maximum)
+            row["sign_error_environments"] = errors.environments
+        _add(row, "partial_correlation", partial_correlation(values, gap, design))
+        if mixed:
+            _add(row, "mixed_model", mixed_model(values, gap, design))
+        _add(row, "r2_increment", r2_increment(values, gap, design, rng))
+        oracle = affine_oracle(values, gap, design)
+        _add(row, "affine_oracle", oracle.held_out)
+        row["affine_oracle_constant"] = oracle.constant.point
+        row["affine_oracle_in_sample"] = oracle.in_sample.point
+        if {"train_error", "test_error"} <= set(runs.columns):
+            train, test = (runs[name].to_numpy(np.float64) for name in ("train_error", "test_error"))
+            regret = selection_regret(values, train, test, design, task=task, rng=rng)
+            _add(row, "selection_regret", regret.regret)
+            _add(row, "better_than_random", regret.better_than_random)
+        entry = table.measures[key]
+        if getattr(entry, "bound", False):
+            report = bound_report(entry.sign * values, runs[target].to_numpy(np.float64), design)
+            _add(row, "bound_held", report.held)
+            _add(row, "bound_below_one", report.below_one)
+            _add(row, "bound_ratio", report.ratio)
+        rows[key] = row
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.index.name = "measure"
+    frame = frame.join(_information_null(frame, signed, gap, design, permutations, np.random.default_rng([seed, 6])))
+    whole = completeness(design)
+    frame.attrs = {
+        "target": target,
+        "permutations": permutations,
+        "seed": seed,
+        "completeness": whole.sentence(),
+        "complete": whole.complete,
+        "balanced": whole.balanced,
+        "values": {name: list(counts) for name, counts in whole.values.items()},
+        "between_seeds": between_seeds(gap, design).point,
+        "smallest_detectable": _detectable(gap, design, np.random.default_rng([seed, 7])),
+    }
+    return frame
+
+
+def adjusted_p(frame: pd.DataFrame, scores: tuple[str, ...]) -> pd.DataFrame:
+    """S_holm and S_bh for each score's S_p of a leaderboard, across its measures; controls are not counted."""
+    out = pd.DataFrame(index=frame.index)
+    for score in scores:
+        p = frame[f"{score}_p"].where(~frame["control"].astype(bool)).to_numpy(np.float64)
+        out[f"{score}_holm"], out[f"{score}_bh"] = holm(p), benjamini_hochberg(p)
+    return out
+
+
+def settled_gap(gap: Floats) -> Floats:
+    """The gap without the rounding error that would order equal ones, in its own units."""
+    largest = float(np.nanmax(np.abs(gap), initial=0.0))
+    return settled(gap, _ROUNDING) * largest if largest > 0 else gap
+
+
+def _add(row: dict[str, float], name: str, interval: Interval) -> None:
+    row |= {name: interval.point, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _information_null(
+    frame: pd.DataFrame, signed: dict[str, Floats], gap: Floats, design: Design, permutations: int, rng: Any
+) -> pd.DataFrame:
+    """The null band of the conditional information, which plug-in bias keeps off 0: gaps moved between recipes."""
+    name = "conditional_mutual_information"
+    gaps = permuted(gap, design, permutations, rng)
+    points = dict(zip(frame.index, frame[name].to_numpy(np.float64)))
+    rows = {}
+    covers: dict[bytes, list[str]] = {}
+    for key, values in signed.items():
+        covers.setdefault(np.isfinite(values).tobytes(), []).append(key)
+    for keys in covers.values():
+        covered = np.isfinite(signed[keys[0]])
+        measures = np.stack([signed[key][covered] for key in keys], axis=1)
+        null = information_replicates(measures, gaps[covered], design.take(covered))
+        for key, scores in zip(keys, null):
+            band = null_band(float(points[key]), scores)
+            rows[key] = {f"{name}_null_low": band.low, f"{name}_null_high": band.high, f"{name}_p": band.p}
+    out = pd.DataFrame.from_dict(rows, orient="index").reindex(frame.index)
+    p = out[f"{name}_p"].to_numpy(np.float64)
+    return out.assign(**{f"{name}_holm": holm(p), f"{name}_bh": benjamini_hochberg(p)})
+
+
+def _detectable(gap: Floats, design: Design, rng: Any) -> float:
+    strata = noise_strata(gap, design)
+    if not strata:
+        return math.nan
+    # A measure without ties that differs between recipes: no seed tells it more than another.
+    random = rng.standard_normal(design.recipes)[design.recipe] + 1e-6 * rng.standard_normal(len(gap))
+    return smallest_detectable(within_noise_replicates(random[:, None], permuted(gap, design, 1000, rng), strata)[0])

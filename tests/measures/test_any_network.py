@@ -1,0 +1,162 @@
+"""Every measure on many architectures: a value, or the true reason why there is none; and brute-force Jacobians."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev
+
+from gapbench.datasets.spec import Split
+from gapbench.measures import BUILT_IN, ascent, curvature, perturbation, quantities, sharpness
+from gapbench.measures.curvature import gauss_newton_trace
+from gapbench.measures.layers import has_batch_norm
+from gapbench.measures.optimisation import gradient_variance
+from gapbench.measures.read import Reading, read
+from gapbench.measures.tangent import tangent_kernel
+from gapbench.models.trained import Trained
+
+FUNCTION = (
+    "num_params", "train_loss", "margin_mean", "negative_entropy", "mixup_margin", "average_sharpness_l2",
+    "average_adaptive_sharpness_l2", "worst_sharpness_l2", "worst_adaptive_sharpness_linf", "pacbayes_init",
+    "pacbayes_mag_flatness", "hessian_top", "hessian_trace", "tangent_alignment", "tangent_effective_dimension",
+    "benign_rank_R", "gradient_noise_final", "gradient_noise_epoch_1", "normalised_layer_margin",
+)  # fmt: skip
+"""What depends on the function and its parameters: defined on every network."""
+
+SIZES = ("l2", "l2_distance")
+LAYERS = (
+    "param_norm", "frobenius_distance", "spectral_distance", "log_prod_frobenius", "log_prod_spectral",
+    "log_prod_spectral_operator", "log_sum_spectral", "frobenius_over_spectral", "frobenius_over_spectral_operator",
+    "vc_bartlett2019", "vc_jiang", "vc_pgdl", "output_weight_vc", "fisher_rao",
+)  # fmt: skip
+PATHS = ("path_norm", "path_norm_l1")
+LIPSCHITZ = ("lipschitz_upper",)
+REGIONS = ("linear_regions",)
+
+UNDEFINED: dict[str, tuple[tuple[str, ...], str]] = {
+    "layer norm": ((*PATHS, *LIPSCHITZ, *REGIONS), "Norm"),
+    "tanh": ((*PATHS, *LIPSCHITZ, *REGIONS), "Tanh"),
+    "pre-activation": ((*SIZES, *LAYERS, *PATHS, *LIPSCHITZ), "batch norm 2 cannot be folded"),
+    "grouped": ((*PATHS, *LIPSCHITZ, *REGIONS), "CopySlices"),
+    "one-dimensional": ((*PATHS, *LIPSCHITZ, *REGIONS), "Prelu"),
+    "inverted residual": (PATHS, "Hardtanh"),
+    "dense block": ((*SIZES, *LAYERS, *PATHS, *LIPSCHITZ), "batch norm 1.norms.0 cannot be folded"),
+    "transformer": ((*PATHS, *LIPSCHITZ, *REGIONS), "NativeLayerNorm|Gelu|Bmm"),
+    "pre-norm, tokens first": ((*PATHS, *LIPSCHITZ, *REGIONS), "NativeLayerNorm|Gelu|Bmm"),
+    "own attention": ((*PATHS, *LIPSCHITZ, *REGIONS), "Bmm"),
+    "tied": (LAYERS, "layer again is used more than once"),
+}
+"""By architecture: the measures without a value there, and the reason; all others of the lists above have one."""
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values need not be precise here."""
+    few = functools.partial(perturbation.search_sigma, evaluations_at_least=48)
+    monkeypatch.setattr(perturbation, "search_sigma", few)
+    monkeypatch.setattr(perturbation, "MOST_EVALUATIONS", 8)
+    monkeypatch.setattr(ascent, "MOST_ASCENT_STEPS", 3)
+    monkeypatch.setattr(sharpness, "NOISY_EVALUATIONS", 48)
+    monkeypatch.setattr(curvature, "MOST_EXACT_PARAMETERS", 0)
+    monkeypatch.setattr(curvature, "MOST_PROBES", 20)
+
+
+def readings(trained: Trained, *names: str) -> dict[str, Reading]:
+    measures = [BUILT_IN.measures[name] for name in names or BUILT_IN.measures]
+    return {reading.measure: reading for reading in read(measures, BUILT_IN, trained)}
+
+
+def test_every_measure_has_a_value_or_a_reason(architecture) -> None:  # type: ignore[no-untyped-def]
+    found = readings(architecture.trained)
+    failed = {name: reading.reason for name, reading in found.items() if reading.status == "failed"}
+    assert not failed
+    assert all(reading.reason for reading in found.values() if reading.status == "undefined")
+    absent, reason = UNDEFINED.get(architecture.name, ((), ""))
+    for name in (*FUNCTION, *SIZES, *LAYERS, *PATHS, *LIPSCHITZ, *REGIONS):
+        assert found[name].status == ("undefined" if name in absent else "ok"), found[name]
+    for name in absent:
+        assert any(part in found[name].reason for part in reason.split("|")), found[name]
+
+
+def features(network: nn.Module, inputs: Tensor) -> Tensor:
+    """The Jacobian of all logits with respect to all parameters, one example at a time, by torch.func."""
+    state = {name: parameter.detach() for name, parameter in network.named_parameters()}
+
+    def logits(parameters: dict[str, Tensor], example: Tensor) -> Tensor:
+        output: Tensor = functional_call(network, parameters, (example[None],))[0]
+        return output
+
+    rows = [jacrev(logits)(state, example) for example in inputs]
+    return torch.stack([torch.cat([part.flatten(1) for part in row.values()], dim=1) for row in rows])
+
+
+def test_sums_of_per_example_gradients_are_those_of_the_jacobian(architecture) -> None:  # type: ignore[no-untyped-def]
+    trained = architecture.trained
+    sample = Split(trained.train.inputs[:9], trained.train.labels[:9], trained.train.classes)
+    network = quantities.evaluated(trained.network, sample)
+    inputs = sample.inputs.double()
+    with torch.no_grad():
+        p = network(inputs).softmax(dim=1)
+    of_logits = features(network, inputs)
+    rows = of_logits.flatten(0, 1)
+    expected = rows @ rows.T
+    assert float((tangent_kernel(network, inputs) - expected).abs().max()) <= 1e-9 * float(expected.abs().max())
+    middle = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    trace = float(torch.einsum("icp,icd,idp->", of_logits, middle, of_logits)) / len(sample)
+    assert gauss_newton_trace(network, sample) == pytest.approx(trace, rel=1e-9)
+    slopes = torch.einsum("icp,ic->ip", of_logits, p - nn.functional.one_hot(sample.labels, sample.classes))
+    variance = float((slopes - slopes.mean(dim=0)).square().sum()) / len(sample)
+    assert gradient_variance(network, sample) == pytest.approx(variance, rel=1e-9)
+    assert variance > 1e-9
+
+
+def test_what_is_evaluated_computes_the_function_of_the_network(architecture) -> None:  # type: ignore[no-untyped-def]
+    trained = architecture.trained
+    evaluated = quantities.evaluated(trained.network, trained.train)
+    with torch.no_grad():
+        expected, found = trained.network(trained.train.inputs), quantities.logits(evaluated, trained.train)
+    torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=1e-4)
+    kept = has_batch_norm(evaluated)
+    assert kept == (architecture.name in ("pre-activation", "dense block"))
+    if not kept:
+        assert quantities.folded(evaluated, trained.network, trained.train) is evaluated
+
+
+def test_all_parameters_count(architecture_named: Callable[[str], object]) -> None:
+    """Class token, positional embedding and affine parameters are in the norm over all parameters, and in no layer."""
+    trained = architecture_named("transformer").trained  # type: ignore[attr-defined]
+    found = readings(trained, "l2", "param_norm")
+    squares = {
+        name: float(tensor.detach().double().square().sum()) for name, tensor in trained.network.named_parameters()
+    }
+    assert found["l2"].value == pytest.approx(math.sqrt(sum(squares.values())), rel=1e-6)
+    matrices = [value for name, value in squares.items() if name.endswith("weight") and "norm" not in name]
+    assert found["param_norm"].value == pytest.approx(sum(matrices), rel=1e-6)
+    assert squares["token"] > 1e-3
+
+
+def torchvision_networks() -> dict[str, tuple[Callable[[], nn.Module], bool]]:
+    """Small networks of torchvision, and whether their batch norm can be folded."""
+    models = pytest.importorskip("torchvision.models", reason="torchvision is not installed", exc_type=ImportError)
+    convnext = models.convnext
+    blocks = [convnext.CNBlockConfig(8, 16, 1), convnext.CNBlockConfig(16, None, 1)]
+    return {
+        "mobilenet": (lambda: models.MobileNetV2(3, 0.25, [[1, 16, 1, 1], [6, 24, 1, 2], [6, 24, 1, 1]]), True),
+        "densenet": (lambda: models.DenseNet(4, (2, 2), 8, num_classes=3), False),
+        "vit": (lambda: models.VisionTransformer(16, 8, 1, 2, 8, 16, num_classes=3), True),
+        "convnext": (lambda: models.ConvNeXt(blocks, num_classes=3), True),
+    }
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "densenet", "vit", "convnext"])
+def test_networks_of_torchvision(name: str, fit: Callable[..., Trained]) -> None:
+    make, folds = torchvision_networks()[name]
+    found = readings(fit(make, (3, 16, 16), 12, 3, 10))
+    assert not {reading.measure: reading.reason for reading in found.values() if reading.status == "failed"}
+    assert all(found[measure].status == "ok" for measure in FUNCTION)
+    assert all((found[measure].status == "ok") == folds for measure in (*SIZES, *LAYERS))
