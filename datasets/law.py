@@ -30,16 +30,14 @@ def noisy_law_errors(right: Bool[Tensor, " n"], p: float, classes: int) -> Float
     return torch.where(right, when_right, when_wrong)
 
 
-def noisy_law_losses(
-    log_probabilities: Float[Tensor, "n c"], labels: Int[Tensor, " n"], p: float
-) -> Float[Tensor, " n"]:
-    """Each example's expected cross-entropy when its label is redrawn with probability p over all classes.
+def noisy_law_losses(losses: Float[Tensor, "n c"], labels: Int[Tensor, " n"], p: float) -> Float[Tensor, " n"]:
+    """Each example's expected loss when its label is redrawn with probability p over all classes.
 
-    Formula: (1 - p) l(y) + p mean_c l(c), with l(c) = -log_probabilities[:, c], which must be finite, and y the true
-    label. Returns: (n,) float64, nats.
+    Formula: (1 - p) l(y) + p mean_c l(c), with l(c) = losses[:, c], which must be finite, and y the true label.
+    Returns: (n,) float64, in the unit of the losses.
 
     Raises: InputError where p is not in [0, 1].
     """
     check_label_noise(p)
-    losses = -log_probabilities.double()
+    losses = losses.double()
     return (1.0 - p) * losses.gather(1, labels[:, None])[:, 0] + p * losses.mean(dim=1)

@@ -147,6 +147,7 @@ def make_instructions(
         measures={entry.key: declared(entry, registry.digest(entry), registry.closure(entry)) for entry in chosen},
         measure_files=measure_files(files),
         trajectory_epochs=zoo.trajectory_epochs,
+        trajectory_checkpoints=zoo.trajectory_checkpoints,
         trajectory_stored=zoo.trajectory_stored,
         retry_failed=retry_failed,
         reread=reread,
@@ -157,33 +158,41 @@ def make_instructions(
 def check_specs(specs: Sequence[RunSpec]) -> None:
     """Check the names in the specs, so that a misspelt one does not show after hours of training.
 
-    Raises: InputError where a data set, an architecture or a value of theirs is unknown.
+    Raises: InputError where a data set, an architecture, a loss or a value of theirs is unknown.
     """
     from gapbench.datasets.load import check
     from gapbench.models.build import ARCHITECTURES
+    from gapbench.models.losses import loss_named
 
     for data in {spec.data for spec in specs}:
         check(data)
     for architecture in {spec.architecture for spec in specs}:
         if architecture not in ARCHITECTURES:
             raise unknown("architecture", architecture, ARCHITECTURES)
+    for loss in {spec.loss for spec in specs}:
+        loss_named(loss)
 
 
 def check_trajectory(zoo: Zoo, store: Store) -> None:
-    """Check that a zoo is continued with the trajectory epochs it was begun with.
+    """Check that a zoo is continued with the trajectory it was begun with.
 
     What was read along another path is not comparable.
 
-    Raises: InputError where the epochs differ.
+    Raises: InputError where the epochs, or whether checkpoints are kept, differ.
     """
     source = store.source()
     if source is None or source == zoo.source_text:
         return
-    begun = parse(source, str(store.path / "zoo.toml")).trajectory_epochs
-    if begun != zoo.trajectory_epochs:
+    begun = parse(source, str(store.path / "zoo.toml"))
+    if begun.trajectory_epochs != zoo.trajectory_epochs:
         raise InputError(
-            f"{store.path} was begun with trajectory epochs {list(begun)}, "
+            f"{store.path} was begun with trajectory epochs {list(begun.trajectory_epochs)}, "
             f"but this grid has {list(zoo.trajectory_epochs)}: name another folder, or keep the epochs"
+        )
+    if begun.trajectory_checkpoints != zoo.trajectory_checkpoints:
+        kept = "with" if begun.trajectory_checkpoints else "without"
+        raise InputError(
+            f"{store.path} was begun {kept} trajectory checkpoints: name another folder, or keep that setting"
         )
 
 

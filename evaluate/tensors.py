@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy
@@ -31,20 +33,40 @@ def weights(content: bytes, names: Collection[str]) -> tuple[dict[str, Tensor], 
     return parts["initial"], parts["final"]
 
 
+_RECORD = "record"
+
+
 def trajectory_content(trajectory: Trajectory) -> bytes:
-    """The state dicts along the path, under the keys ``<epoch>.<name>``."""
-    return _content({str(epoch): state for epoch, state in trajectory.states.items()})
+    """The state dicts along the path, under the keys ``<epoch>.<name>`` and ``step<steps>.<name>``.
+
+    What else it says is JSON, as bytes, under the key ``record``.
+    """
+    import torch
+
+    kept = ("momentum", "weight_decay", "preconditioned", "loss")
+    record = {name: getattr(trajectory, name) for name in kept}
+    record["step_sizes"] = {point.steps: point.step_size for point in trajectory.checkpoints}
+    parts = {str(epoch): state for epoch, state in trajectory.states.items()}
+    parts |= {f"step{point.steps}": point.state for point in trajectory.checkpoints}
+    text = torch.frombuffer(bytearray(json.dumps(record).encode()), dtype=torch.uint8)
+    return _content(parts, {_RECORD: text})
 
 
 def trajectory(content: bytes, names: Collection[str]) -> Trajectory:
     """The inverse of `trajectory_content`, for a network whose state dict has these names in this order."""
-    from gapbench.models.trained import Trajectory
+    from gapbench.models.trained import Checkpoint, Trajectory
 
-    states = {int(epoch): state for epoch, state in _parts(content, names).items()}
-    return Trajectory(dict(sorted(states.items())))
+    parts = _parts(content, names)
+    # Those of the first versions have no record, and no checkpoints that would need one.
+    record = json.loads(bytes(safetensors.numpy.load(content).get(_RECORD, numpy.frombuffer(b"{}", numpy.uint8))))
+    sizes = {int(steps): size for steps, size in record.pop("step_sizes", {}).items()}
+    points = (Checkpoint(steps, size, parts.pop(f"step{steps}")) for steps, size in sorted(sizes.items()))
+    checkpoints = tuple(points)
+    states = {int(epoch): state for epoch, state in parts.items()}
+    return Trajectory(dict(sorted(states.items())), checkpoints, **record)
 
 
-def _content(parts: Mapping[str, State]) -> bytes:
+def _content(parts: Mapping[str, State], others: State = MappingProxyType({})) -> bytes:
     import safetensors.torch
 
     # Clones, because safetensors refuses tensors that share memory (tied weights).
@@ -53,6 +75,7 @@ def _content(parts: Mapping[str, State]) -> bytes:
         for part, state in parts.items()
         for name, tensor in state.items()
     }
+    tensors.update(others)
     content: bytes = safetensors.torch.save(tensors)
     return content
 
@@ -61,7 +84,7 @@ def _parts(content: bytes, names: Collection[str]) -> dict[str, dict[str, Tensor
     import safetensors.torch
 
     tensors = safetensors.torch.load(content)
-    parts = {key.partition(".")[0] for key in tensors}
+    parts = {key.partition(".")[0] for key in tensors if key != _RECORD}
     # Loaded tensors come in an order that changes from load to load, at addresses of any alignment; sums over them
     # would differ in their last bits. Clones are aligned.
     return {part: {name: tensors[f"{part}.{name}"].clone() for name in names} for part in sorted(parts)}

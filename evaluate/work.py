@@ -41,6 +41,7 @@ class Instructions:
     measures: Mapping[str, Declared]
     measure_files: tuple[MeasureFile, ...] = ()
     trajectory_epochs: tuple[int, ...] = ()
+    trajectory_checkpoints: bool = False
     trajectory_stored: bool = False
     retry_failed: bool = False
     reread: bool = False
@@ -171,7 +172,12 @@ class _Work:
 
         data = self.data
         try:
-            trained, outcome, results = train(self.spec, data, trajectory_epochs=self.instructions.trajectory_epochs)
+            trained, outcome, results = train(
+                self.spec,
+                data,
+                trajectory_epochs=self.instructions.trajectory_epochs,
+                checkpoints=self.instructions.trajectory_checkpoints,
+            )
         except InputError:
             raise
         except Exception as error:
@@ -194,7 +200,8 @@ class _Work:
         measures = [registry.measures[key] for key in pending]
         late = {key for key in pending if self.instructions.measures[key].trajectory}
         failure = ""
-        if late and self.instructions.trajectory_epochs and trajectory is None:
+        kept = self.instructions.trajectory_epochs or self.instructions.trajectory_checkpoints
+        if late and kept and trajectory is None:
             trajectory, failure = self._trajectory(stored)
         trained = rebuilt(self.store, stored, self.data[0], trajectory)
         entries = [self.instructions.measures[key] for key in pending]

@@ -18,6 +18,7 @@ label_noise = [0.0, 1.0]
 
 [trajectory]              # state dicts to keep along the path; recomputed when needed unless stored
 epochs = [1]
+checkpoints = true        # and checkpoints along the whole path, about 20 to 1,000 steps
 stored = true
 
 [[grids]]                 # optional: a union of grids, each of which adds to, or replaces in, the tables above
@@ -49,7 +50,8 @@ class Zoo:
     """The runs of a zoo, and what its grid says of them.
 
     ``axes``: the values of every axis as given, over all grids; ``trajectory_epochs``: the epochs whose state dicts a
-    measure may see, kept on disk where ``trajectory_stored``.
+    measure may see; ``trajectory_checkpoints``: whether it may also see checkpoints along the whole path; both are kept
+    on disk where ``trajectory_stored``.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Zoo:
     axes: Mapping[str, tuple[Any, ...]]
     source_text: str
     trajectory_epochs: tuple[int, ...] = ()
+    trajectory_checkpoints: bool = False
     trajectory_stored: bool = False
 
 
@@ -119,7 +122,7 @@ def _zoo(grid: dict[str, Any], text: str, stem: str, root_seed: int) -> Zoo:
     seeds = _values("seeds", grid.get("seeds", [0]), "int")
     twins = check_value("twins", grid.get("twins", True), "bool")
     trajectory = _table(grid, "trajectory")
-    _check_names(trajectory, ("epochs", "stored"), "key of [trajectory]")
+    _check_names(trajectory, ("epochs", "checkpoints", "stored"), "key of [trajectory]")
     epochs = _values("trajectory.epochs", trajectory.get("epochs", []), "int", may_be_empty=True)
     specs: dict[str, RunSpec] = {}
     axes: dict[str, list[Any]] = {}
@@ -139,6 +142,7 @@ def _zoo(grid: dict[str, Any], text: str, stem: str, root_seed: int) -> Zoo:
         axes={name: tuple(values) for name, values in axes.items()},
         source_text=text,
         trajectory_epochs=tuple(sorted(epochs)),
+        trajectory_checkpoints=check_value("trajectory.checkpoints", trajectory.get("checkpoints", False), "bool"),
         trajectory_stored=check_value("trajectory.stored", trajectory.get("stored", False), "bool"),
     )
 

@@ -22,7 +22,7 @@ from gapbench.measures.read import Reading, read
 from gapbench.measures.registry import Measure, Registry
 from gapbench.models.spec import RunSpec, twin
 from gapbench.models.train import train
-from gapbench.models.trained import Trained, Trajectory
+from gapbench.models.trained import Trained
 
 TOLERANCE = 1e-6
 """Relative: weights are rescaled and summed in float32, whose rounding is 6e-8 an operation."""
@@ -61,7 +61,7 @@ def example_networks() -> Mapping[str, Trained]:
 
 
 def _trained(spec: RunSpec) -> Trained:
-    return train(spec, load(spec.data), trajectory_epochs=(1,))[0]
+    return train(spec, load(spec.data), trajectory_epochs=(1,), checkpoints=True)[0]
 
 
 def _with_second_runs(spec: RunSpec) -> Trained:
@@ -176,7 +176,9 @@ def _with_states(
         return dataclasses.replace(trained, network=network)
     trajectory = trained.trajectory
     if trajectory is not None:
-        trajectory = Trajectory({epoch: change(dict(state)) for epoch, state in trajectory.states.items()})
+        states = {epoch: change(dict(state)) for epoch, state in trajectory.states.items()}
+        points = tuple(dataclasses.replace(point, state=change(dict(point.state))) for point in trajectory.checkpoints)
+        trajectory = dataclasses.replace(trajectory, states=states, checkpoints=points)
     return dataclasses.replace(trained, network=network, initial=change(dict(trained.initial)), trajectory=trajectory)
 
 

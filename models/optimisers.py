@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gapbench.datasets.errors import unknown
+from gapbench.datasets.errors import InputError, unknown
 from gapbench.models.spec import RunSpec
 
 
@@ -75,21 +75,98 @@ class Adam:
         self.gradients.zero_()
 
     def step(self) -> float:
-        """One Adam step from the gradient vector; returns its length."""
+        """One Adam step from the gradient vector; returns its length, that of a decoupled decay left out."""
         self.steps += 1
-        if self.spec.weight_decay:
-            self.gradients.add_(self.values, alpha=self.spec.weight_decay)
+        self._decay()
         first, second = self.betas
         self.mean.lerp_(self.gradients, 1 - first)
         self.square.mul_(second).addcmul_(self.gradients, self.gradients, value=1 - second)
-        scale = (self.square / (1 - second**self.steps)).sqrt_().add_(self.epsilon)
+        scale = self._scale()
         rate = self.spec.learning_rate / (1 - first**self.steps)
         self.values.addcdiv_(self.mean, scale, value=-rate)
         return rate * float(torch.linalg.vector_norm(torch.div(self.mean, scale, out=scale)))
 
+    def _decay(self) -> None:
+        if self.spec.weight_decay:
+            self.gradients.add_(self.values, alpha=self.spec.weight_decay)
+
+    def _scale(self) -> Tensor:
+        """What the mean gradient is divided by; a new vector."""
+        return (self.square / (1 - self.betas[1] ** self.steps)).sqrt_().add_(self.epsilon)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), as ``torch.optim.AdamW``.
+
+    Formula: w ← w − η λ w, and then the step of `Adam` along the gradient alone.
+    """
+
+    def _decay(self) -> None:
+        if self.spec.weight_decay:
+            self.values.mul_(1 - self.spec.learning_rate * self.spec.weight_decay)
+
+
+class GatedAdamW(AdamW):
+    """AdamW whose step is multiplied, parameter by parameter, by a gate on the gradient's signal-to-noise ratio.
+
+    After Litman & Guo 2026 (arXiv:2605.01172), as public accounts of it state it: a parameter moves only as far as its
+    mean gradient stands above the noise that the mean gradient of a batch has about that of the population.
+    Formula: r ← ρ r + (1−ρ)(g_t − m_{t−1})², m_0 = 0, r̂ = r/(1−ρᵗ), m̂ = m/(1−β₁ᵗ); the step of `AdamW`, but not its
+    decay, is multiplied by q, which is for the gate "hard" 1[m̂² > α r̂], for "soft" e/(e + λ r̂ + ε) with the excess
+    e = (m̂² − α r̂)₊, and for "snr" m̂²/(m̂² + λ r̂ + ε). α = 1 where every batch is fresh (``gate_noise`` "fresh"), and
+    b/(n − b) for batches of b from a sample of n ("finite"); λ is ``gate_ridge`` (accounts differ between 0 and 1);
+    ρ = .99, ε = 1e-12. ``gate_open`` is the mean of q over the parameters at the last step.
+
+    Raises: InputError where the gate or the kind of noise is unknown, or the batch is the whole sample, which has no
+    batch noise, and the noise is "finite".
+    """
+
+    memory = 0.99
+    gate_epsilon = 1e-12
+
+    def __init__(self, values: Float[Tensor, " p"], gradients: Float[Tensor, " p"], spec: RunSpec) -> None:
+        super().__init__(values, gradients, spec)
+        if spec.gate not in _GATES:
+            raise unknown("gate", spec.gate, _GATES)
+        if spec.gate_noise not in _GATE_NOISES:
+            raise unknown("gate_noise", spec.gate_noise, _GATE_NOISES)
+        batch, sample = spec.batch_size, spec.data.train_size
+        if spec.gate_noise == "finite" and spec.gate != "snr" and batch >= sample:
+            raise InputError(
+                f"batches of {batch} from a sample of {sample} have no noise for the gate to measure: "
+                'take a smaller batch_size, gate = "snr" or gate_noise = "fresh"'
+            )
+        self.threshold = batch / (sample - batch) if spec.gate_noise == "finite" and batch < sample else 1.0
+        self.residual = torch.zeros_like(values)
+        self.gate_open = 0.0
+
+    def step(self) -> float:
+        """One gated step from the gradient vector; returns its length, that of the decay left out."""
+        self.residual.mul_(self.memory).add_((self.gradients - self.mean).square_(), alpha=1 - self.memory)
+        return super().step()
+
+    def _scale(self) -> Tensor:
+        signal = (self.mean / (1 - self.betas[0] ** self.steps)).square_()
+        gate = self._gate(signal, self.residual / (1 - self.memory**self.steps))
+        self.gate_open = float(gate.mean())
+        # Where the gate is shut, 0, the scale is infinite and the step 0.
+        return super()._scale().div_(gate)
+
+    def _gate(self, signal: Tensor, noise: Tensor) -> Tensor:
+        excess = signal if self.spec.gate == "snr" else signal - self.threshold * noise
+        # At the first step m̂² = r̂: with α = 1 the excess is 0, whatever rounding makes of it.
+        excess = torch.where(excess > _ROUNDING * signal, excess, 0.0)
+        if self.spec.gate == "hard":
+            return (excess > 0).to(signal.dtype)
+        return excess / (excess + self.spec.gate_ridge * noise + self.gate_epsilon)
+
+
+_ROUNDING = 1e-5
+_GATES = ("hard", "soft", "snr")
+_GATE_NOISES = ("finite", "fresh")
 
 OPTIMISERS: Mapping[str, Callable[[Tensor, Tensor, RunSpec], Optimiser]] = MappingProxyType(
-    {"adam": Adam, "sgd": MomentumSGD}
+    {"adam": Adam, "adamw": AdamW, "gated_adamw": GatedAdamW, "sgd": MomentumSGD}
 )
 """Optimisers by name: (parameter vector, gradient vector, spec) -> optimiser."""
 
@@ -97,7 +174,7 @@ OPTIMISERS: Mapping[str, Callable[[Tensor, Tensor, RunSpec], Optimiser]] = Mappi
 def optimiser(spec: RunSpec, values: Tensor, gradients: Tensor) -> Optimiser:
     """The optimiser of a spec.
 
-    Raises: InputError where its name is unknown.
+    Raises: InputError where its name is unknown, or it refuses the spec.
     """
     if spec.optimiser not in OPTIMISERS:
         raise unknown("optimiser", spec.optimiser, OPTIMISERS)

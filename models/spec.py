@@ -16,8 +16,10 @@ class RunSpec:
     """One training run. Device, number of workers and folders are not part of it.
 
     ``width`` is units a hidden layer (channels for a CNN), ``depth`` the number of hidden layers (of convolutions for
-    a CNN). Training stops when the mean cross-entropy of the whole training set, in evaluation mode, is at most
-    ``stop_loss_nats`` after an epoch, or after ``max_epochs``. ``seed`` tells replicates of a configuration apart
+    a CNN). Training stops when the mean loss of the whole training set, in evaluation mode, is at most
+    ``stop_loss_nats`` after an epoch, or after ``max_epochs``; ``loss`` is "cross_entropy", in nats, or "squared",
+    ‖u − y‖²/(2n) against one-hot labels, which has no unit. ``gate``, ``gate_noise`` and ``gate_ridge`` are those of
+    the optimiser "gated_adamw" (see `models.optimisers`). ``seed`` tells replicates of a configuration apart
     under the zoo's ``root_seed``.
     """
 
@@ -35,6 +37,10 @@ class RunSpec:
     dropout: float = 0.0
     stop_loss_nats: float = 0.01
     max_epochs: int = 1000
+    loss: str = "cross_entropy"
+    gate: str = "soft"
+    gate_noise: str = "finite"
+    gate_ridge: float = 1.0
     seed: int = 0
     root_seed: int = 0
 

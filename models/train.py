@@ -5,22 +5,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, log_softmax
 
 from gapbench.datasets.law import noisy_law_errors, noisy_law_losses
 from gapbench.datasets.seeds import derive_seed, generator
 from gapbench.datasets.spec import Split
 from gapbench.models.build import build
 from gapbench.models.flat import flatten
-from gapbench.models.optimisers import optimiser
+from gapbench.models.losses import Loss, loss_named
+from gapbench.models.optimisers import GatedAdamW, MomentumSGD, optimiser
 from gapbench.models.spec import RunSpec
-from gapbench.models.trained import History, Outcome, TestResults, Trained, Trajectory
+from gapbench.models.trained import Checkpoint, History, Outcome, TestResults, Trained, Trajectory
 
 EXAMPLES_AT_ONCE = 2000
+
+CHECKPOINT_RATIO = 1.4
+"""Checkpoints are taken after steps that grow by this factor: about 20 of them to 1,000 steps, dense early."""
 
 Progress = Callable[[int, float], None]
 """Called after every epoch with its number and the training loss in nats."""
@@ -31,14 +35,16 @@ def train(
     data: tuple[Split, Split],
     *,
     trajectory_epochs: Collection[int] = (),
+    checkpoints: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Trained, Outcome, TestResults]:
     """Train the network of a spec until its training loss is at most ``stop_loss_nats``, or for ``max_epochs``.
 
     The loss that stops it is that of the whole training set in evaluation mode after an epoch. Training also stops,
     without having converged, once that loss is not finite. The state dict after each of ``trajectory_epochs`` is kept
-    (epoch 0 is the initial network). Every draw comes from generators derived from the spec's seeds; the global
-    generator, which dropout uses, is seeded for the run and restored after it.
+    (epoch 0 is the initial network), and, with ``checkpoints``, those along the whole path. Every draw comes from
+    generators derived from the spec's seeds; the global generator, which dropout uses, is seeded for the run and
+    restored after it.
     """
     started = time.perf_counter()
     sample, test = data
@@ -46,12 +52,15 @@ def train(
     network = build(spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(*seeds, "initialisation"))
     initial = _copy_state(network)
     values, gradients = flatten(network)
-    rule = optimiser(spec, values, gradients)
+    rule, objective = optimiser(spec, values, gradients), loss_named(spec.loss)
     order = generator(*seeds, "order")
     inputs = _channels_last(sample.inputs)
-    loss, right = _loss_and_right(network, inputs, sample.labels)
+    loss, right = _loss_and_right(network, objective, inputs, sample.labels)
     steps, losses, errors, lengths, sizes, forgotten = [0], [loss], [_error(right)], [0.0], [0.0], [0]
+    gates = [0.0]
     states = {0: initial} if 0 in trajectory_epochs else {}
+    path = [Checkpoint(0, 0.0, initial)] if checkpoints else []
+    step = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(*seeds, "dropout"))
         for epoch in range(1, spec.max_epochs + 1):
@@ -59,19 +68,24 @@ def train(
             batches = torch.split(inputs[shuffled], spec.batch_size)
             batch_labels = torch.split(sample.labels[shuffled], spec.batch_size)
             network.train()
-            length = 0.0
+            length = opened = 0.0
             for batch, labels in zip(batches, batch_labels, strict=True):
                 rule.before_backward()
-                cross_entropy(network(batch), labels).backward()  # type: ignore[no-untyped-call]
+                objective.mean(network(batch), labels).backward()  # type: ignore[no-untyped-call]
                 length += rule.step()
+                opened += rule.gate_open if isinstance(rule, GatedAdamW) else 0.0
+                step += 1
+                if checkpoints and step >= CHECKPOINT_RATIO * path[-1].steps:
+                    path.append(Checkpoint(step, step * rule.step_size, _copy_state(network)))
             before = right
-            loss, right = _loss_and_right(network, inputs, sample.labels)
+            loss, right = _loss_and_right(network, objective, inputs, sample.labels)
             steps.append(steps[-1] + len(batches))
             losses.append(loss)
             errors.append(_error(right))
             lengths.append(lengths[-1] + length)
             sizes.append(steps[-1] * rule.step_size)
             forgotten.append(int((before & ~right).sum()))
+            gates.append(opened / len(batches))
             if epoch in trajectory_epochs:
                 states[epoch] = _copy_state(network)
             if progress is not None:
@@ -81,10 +95,17 @@ def train(
     seconds = time.perf_counter() - started
     columns = (steps, losses, errors, lengths, sizes, forgotten)
     history = History(*(torch.tensor(column, dtype=torch.float64) for column in columns))
+    if isinstance(rule, GatedAdamW):
+        history = replace(history, gate_open=torch.tensor(gates, dtype=torch.float64))
     final = build(spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(*seeds, "initialisation"))
     final.load_state_dict(_copy_state(network))
     final.eval()
-    trained = Trained(final, initial, sample, history, Trajectory(states) if states else None)
+    if checkpoints and path[-1].steps < step:
+        path.append(Checkpoint(step, step * rule.step_size, _copy_state(network)))
+    sgd = isinstance(rule, MomentumSGD)
+    momentum = spec.momentum if sgd else 0.0
+    trajectory = Trajectory(states, tuple(path), momentum, spec.weight_decay, not sgd, spec.loss)
+    trained = Trained(final, initial, sample, history, trajectory if states or path else None)
     outcome, results = _outcome(spec, network, test, history, seconds)
     return trained, outcome, results
 
@@ -92,11 +113,11 @@ def train(
 def _outcome(
     spec: RunSpec, network: nn.Module, test: Split, history: History, seconds: float
 ) -> tuple[Outcome, TestResults]:
-    log_probabilities = log_softmax(_outputs(network, _channels_last(test.inputs)), dim=1)
-    right = log_probabilities.argmax(dim=1) == test.labels
+    outputs = _outputs(network, _channels_last(test.inputs))
+    right = outputs.argmax(dim=1) == test.labels
     noise = spec.data.label_noise
     errors = noisy_law_errors(right, noise, test.classes)
-    losses = noisy_law_losses(log_probabilities, test.labels, noise)
+    losses = noisy_law_losses(loss_named(spec.loss).by_class(outputs), test.labels, noise)
     wrong = (~right).double()
     last = float(history.loss_nats[-1])
     outcome = Outcome(
@@ -121,9 +142,9 @@ def _standard_error(values: Float[Tensor, " n"]) -> float:
     return float(values.std() / math.sqrt(len(values)))
 
 
-def _loss_and_right(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+def _loss_and_right(network: nn.Module, objective: Loss, inputs: Tensor, labels: Tensor) -> tuple[float, Tensor]:
     outputs = _outputs(network, inputs)
-    return float(cross_entropy(outputs, labels)), outputs.argmax(dim=1) == labels
+    return float(objective.mean(outputs, labels)), outputs.argmax(dim=1) == labels
 
 
 def _error(right: Tensor) -> float:

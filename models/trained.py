@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 class History:
     """The training curve, one entry an epoch, entry 0 being the initial network. It is stored with every run.
 
-    ``steps``: optimiser steps taken so far; ``loss_nats`` and ``error``: mean cross-entropy and error of the whole
-    training set in evaluation mode; all of shape (epochs + 1,), float64. So are the records of the path, `None` where
+    ``steps``: optimiser steps taken so far; ``loss_nats`` and ``error``: mean loss (cross-entropy in nats, or the
+    squared loss that a run was trained on) and error of the whole training set in evaluation mode; all of shape
+    (epochs + 1,), float64. So are the records of the path, `None` where
     the run was stored without them: ``path_length``: Σ‖w_{t+1} − w_t‖₂ over the steps so far, w all parameters, from
     norms in float32; ``step_size``: the sum of the effective step sizes so far, η/(1 − momentum) a step of SGD with
     heavy-ball momentum, η a step of Adam; ``forgotten``: how many training examples were right after the previous
-    epoch and are wrong after this one, in evaluation mode.
+    epoch and are wrong after this one, in evaluation mode. ``gate_open``: of a run with gated steps, the mean over the
+    parameters and the epoch's steps of the factor q on a step (see `models.optimisers.GatedAdamW`).
     """
 
     steps: Float[Tensor, " epochs"]
@@ -31,13 +33,35 @@ class History:
     path_length: Float[Tensor, " epochs"] | None = None
     step_size: Float[Tensor, " epochs"] | None = None
     forgotten: Float[Tensor, " epochs"] | None = None
+    gate_open: Float[Tensor, " epochs"] | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A point of the training path: the state dict after ``steps`` steps, whose effective sizes add up to
+    ``step_size`` (see `History`)."""
+
+    steps: int
+    step_size: float
+    state: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Parameters and buffers along the training path: ``states[e]`` is the state dict after epoch e."""
+    """Parameters and buffers along the training path.
+
+    ``states[e]`` is the state dict after epoch e. ``checkpoints``: the initial network, then steps that grow by
+    `models.train.CHECKPOINT_RATIO`, then the end; empty where they were not asked for. ``momentum`` and
+    ``weight_decay`` are β and λ of the steps v ← βv + g + λw, w ← w − ηv; ``preconditioned`` says that the steps are
+    not along the gradient (Adam). ``loss`` names the loss (`models.losses`).
+    """
 
     states: Mapping[int, Mapping[str, Tensor]]
+    checkpoints: tuple[Checkpoint, ...] = ()
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    preconditioned: bool = False
+    loss: str = "cross_entropy"
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,9 @@ def test_error_law_is_the_mean_of_noisy_draws(classifier: tuple[torch.Tensor, to
 def test_loss_law_is_the_mean_of_noisy_draws(classifier: tuple[torch.Tensor, torch.Tensor], p: float) -> None:
     log_probabilities, labels = classifier
     mean, standard_error = monte_carlo(-log_probabilities, labels, p)
-    law = noisy_law_losses(log_probabilities, labels, p).mean().item()
+    law = noisy_law_losses(-log_probabilities, labels, p).mean().item()
     assert abs(law - mean) < 4 * standard_error
-    clean = noisy_law_losses(log_probabilities, labels, 0.0).mean().item()
+    clean = noisy_law_losses(-log_probabilities, labels, 0.0).mean().item()
     assert abs(clean - mean) > 4 * standard_error
 
 
@@ -57,7 +57,7 @@ def test_closed_forms() -> None:
     assert noisy_law_errors(right, 0.0, 10).tolist() == [0.0, 1.0]
     assert noisy_law_errors(right, 0.5, 10).tolist() == pytest.approx([0.45, 0.95])
     assert noisy_law_errors(right, 1.0, 10).tolist() == pytest.approx([0.9, 0.9])
-    losses = noisy_law_losses(torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([0]), 0.3)
+    losses = noisy_law_losses(-torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([0]), 0.3)
     log2 = torch.tensor(2.0, dtype=torch.float64).log()
     assert losses.item() == pytest.approx((0.7 * log2 + 0.3 * (5 / 3) * log2).item(), rel=1e-7)
 
@@ -65,7 +65,7 @@ def test_closed_forms() -> None:
 def test_at_no_noise_the_law_is_the_ordinary_error_and_loss(classifier: tuple[torch.Tensor, torch.Tensor]) -> None:
     log_probabilities, labels = classifier
     losses = torch.nn.functional.nll_loss(log_probabilities, labels, reduction="none")
-    assert torch.equal(noisy_law_losses(log_probabilities, labels, 0.0), losses)
+    assert torch.equal(noisy_law_losses(-log_probabilities, labels, 0.0), losses)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.5, float("nan")])

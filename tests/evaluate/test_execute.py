@@ -143,6 +143,20 @@ def test_a_trajectory_that_is_not_stored_is_made_again(
         assert not (Store(out).folder(name) / TRAJECTORY).exists()
 
 
+def test_checkpoints_that_are_not_stored_are_made_again(tmp_path: Path, forgetful_zoo: Zoo, measure_file: Path) -> None:
+    """Read in the unit of work that trains, or after retraining: the same values."""
+    text = forgetful_zoo.source_text.replace("epochs = [1]", "epochs = [1]\ncheckpoints = true")
+    zoo, measure = parse(text, "a.toml"), "kernel_drift"
+    assert zoo.trajectory_checkpoints
+    _run(zoo, tmp_path / "at once", [measure], measure_file)
+    _run(zoo, tmp_path / "later", ["weight_sum"], measure_file)
+    assert _run(zoo, tmp_path / "later", [measure], measure_file).readings_ok == 4
+    for name in Store(tmp_path / "later").runs():
+        found, expected = (Store(tmp_path / where).readings(name)[measure, 1] for where in ("later", "at once"))
+        assert found["value"] == expected["value"] != 0
+        assert not (Store(tmp_path / "later").folder(name) / TRAJECTORY).exists()
+
+
 def test_a_retraining_with_other_weights_fails_the_reading(
     tmp_path: Path, forgetful_zoo: Zoo, keys: list[str], measure_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +337,8 @@ def test_two_grids_do_not_share_a_folder_but_one_may_grow(
         _run(parse(text, "a.toml", root_seed=1), out, ["drawn"], measure_file)
     with pytest.raises(InputError, match="begun with trajectory epochs"):
         _run(parse(text.replace("epochs = [1]", "epochs = [2]"), "a.toml"), out, ["drawn"], measure_file)
+    with pytest.raises(InputError, match="begun without trajectory checkpoints"):
+        _run(parse(text.replace("epochs = [1]", "epochs = [1]\ncheckpoints = true"), "a.toml"), out, [], measure_file)
     grown = _run(parse(text.replace("[4, 6]", "[4, 6, 8]"), "a.toml"), out, ["drawn"], measure_file)
     assert (grown.runs, grown.trained) == (6, 2)
     assert "[4, 6, 8]" in (out / "zoo.toml").read_text()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gapbench.evaluate import tensors
-from gapbench.models.trained import History, TestResults, Trajectory
+from gapbench.models.trained import Checkpoint, History, TestResults, Trajectory
 
 NAMES = ["z.weight", "a.weight", "z.bias", "m.count"]
 
@@ -46,6 +46,24 @@ def test_trajectory_comes_back_by_epoch() -> None:
     found = tensors.trajectory(tensors.trajectory_content(trajectory), NAMES)
     assert list(found.states) == [2, 10]
     assert torch.equal(found.states[10]["z.bias"], _state(1)["z.bias"])
+
+
+def test_checkpoints_and_the_rule_of_the_steps_come_back() -> None:
+    points = (Checkpoint(0, 0.0, _state(1)), Checkpoint(3, 0.1 + 0.2, _state(2)), Checkpoint(20, 1 / 3, _state(3)))
+    trajectory = Trajectory({2: _state(4)}, points, 0.9, 1e-4, True, "squared")
+    found = tensors.trajectory(tensors.trajectory_content(trajectory), NAMES)
+    assert [(point.steps, point.step_size) for point in found.checkpoints] == [(0, 0.0), (3, 0.1 + 0.2), (20, 1 / 3)]
+    assert (found.momentum, found.weight_decay, found.preconditioned, found.loss) == (0.9, 1e-4, True, "squared")
+    assert list(found.states) == [2]
+    for point, expected in zip(found.checkpoints, points, strict=True):
+        assert list(point.state) == NAMES
+        assert all(torch.equal(point.state[name], expected.state[name]) for name in NAMES)
+
+
+def test_a_trajectory_of_the_first_versions_can_be_read() -> None:
+    """They held state dicts by epoch and nothing else."""
+    found = tensors.trajectory(tensors._content({"1": _state(1)}), NAMES)
+    assert (list(found.states), found.checkpoints, found.loss) == ([1], (), "cross_entropy")
 
 
 def test_history_and_test_errors_come_back() -> None:

@@ -94,6 +94,8 @@ def test_datasets_as_an_axis() -> None:
 def test_trajectory() -> None:
     zoo = parse(GRID + "[trajectory]\nepochs = [5, 1]\nstored = true\n", "a.toml")
     assert (zoo.trajectory_epochs, zoo.trajectory_stored) == ((1, 5), True)
+    assert not zoo.trajectory_checkpoints
+    assert parse(GRID + "[trajectory]\ncheckpoints = true\n", "a.toml").trajectory_checkpoints
 
 
 @pytest.mark.parametrize("name", bundled())

@@ -1,0 +1,99 @@
+"""The tangent kernel along the training path, on a fixed subsample, and what else moves the outputs there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import jvp
+from torch.nn.utils.parametrize import is_parametrized
+
+from gapbench.datasets.spec import Split
+from gapbench.measures.curvature import functional_logits
+from gapbench.measures.layers import has_batch_norm, with_state
+from gapbench.measures.registry import Undefined, quantity
+from gapbench.measures.replay import Leg
+from gapbench.measures.standard_form import standard_form
+from gapbench.measures.tangent import tangent_kernel
+from gapbench.models.losses import LOSSES
+from gapbench.models.trained import Trajectory
+
+PATH_EXAMPLES = 64
+"""The kernel is followed on this many training examples, the first ones: the order of a sample is a permutation."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A checkpoint seen from output space, on the first n examples with p outputs, float64.
+
+    ``steps`` and ``time`` (Σ η) so far; ``outputs`` (n, p); ``kernel`` (N, N), N = n·p; ``others`` and ``decay``
+    (n, p): by how much descent on the rest of the sample, and weight decay, move the outputs in a unit of time.
+    """
+
+    steps: int
+    time: float
+    outputs: Float[Tensor, "n p"]
+    kernel: Float[Tensor, "N N"]
+    others: Float[Tensor, "n p"]
+    decay: Float[Tensor, "n p"]
+
+
+def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examples: int) -> Iterator[Point]:
+    """The checkpoints of a path seen from output space, one kernel in memory at a time.
+
+    The parameters are those that were trained, batch norm not folded. Formula: with the mean training loss
+    split into the first n examples and the rest, ``others`` = −J ∇L_rest and ``decay`` = −λ J w, one product of the
+    Jacobian each.
+    Raises: Undefined where no checkpoints were kept, there is batch norm (whose gradient in training couples the
+    examples of a batch), the weights are parametrised, or the steps were not along the gradient.
+    """
+    if not trajectory.checkpoints:
+        raise Undefined(
+            "no checkpoints were kept along the path (trajectory.checkpoints = true in the grid keeps them)"
+        )
+    if trajectory.preconditioned:
+        raise Undefined("the steps of Adam are not along the gradient: the kernel of its path needs its preconditioner")
+    if has_batch_norm(network):
+        raise Undefined("in training, batch norm couples the examples of a batch: the path follows no kernel of theirs")
+    if any(is_parametrized(module) for module in network.modules()):
+        raise Undefined("weights that are made of other parameters are measured as they are, and were not trained so")
+    inputs, labels, mean_loss = train.inputs.double(), train.labels, LOSSES[trajectory.loss].mean
+    near = inputs[:examples]
+    for checkpoint in trajectory.checkpoints:
+        there = standard_form(with_state(network, checkpoint.state), inputs[:1])
+        weights = torch.cat([parameter.detach().flatten() for parameter in there.parameters()])
+
+        def outputs_at(flat: Tensor, there: nn.Module = there) -> Tensor:
+            return functional_logits(there, flat, near)
+
+        at = weights.clone().requires_grad_()
+        rest = torch.zeros_like(weights)
+        if len(train) > examples:
+            loss = mean_loss(functional_logits(there, at, inputs[examples:]), labels[examples:])
+            rest = torch.autograd.grad(loss, at)[0] * (1 - examples / len(train))
+        with torch.no_grad():
+            pushed = jvp(outputs_at, (weights,), (-rest,))
+            outputs, others = pushed[0], pushed[1]
+            decay = torch.zeros_like(outputs)
+            if trajectory.weight_decay:
+                decay = jvp(outputs_at, (weights,), (-trajectory.weight_decay * weights,))[1]
+        kernel = tangent_kernel(there, near)
+        yield Point(checkpoint.steps, checkpoint.step_size, outputs, kernel, others, decay)
+
+
+def legs_between(points: Iterable[Point]) -> Iterator[Leg]:
+    """The legs between neighbouring points, each with the mean of what its ends have, and the outputs at its end."""
+    for a, b in itertools.pairwise(points):
+        means = ((x + y) / 2 for x, y in ((a.kernel, b.kernel), (a.others, b.others), (a.decay, b.decay)))
+        kernel, others, decay = means
+        yield Leg(kernel, b.time - a.time, b.steps - a.steps, others, decay, b.outputs)
+
+
+@quantity(large=True, cost="gradient")
+def kernel_path(network: nn.Module, trajectory: Trajectory, train: Split) -> tuple[Point, ...]:
+    """The checkpoints of training seen from output space, on the first 64 training examples (see `points_along`)."""
+    return tuple(points_along(network, trajectory, train, min(PATH_EXAMPLES, len(train))))

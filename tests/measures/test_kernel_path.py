@@ -1,0 +1,86 @@
+"""The path seen from output space: outputs, kernels and drifts against the whole Jacobian."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev
+
+from gapbench.datasets.seeds import generator
+from gapbench.datasets.spec import Split
+from gapbench.measures.kernel_path import kernel_path, legs_between, points_along
+from gapbench.measures.registry import Undefined
+from gapbench.models.losses import LOSSES
+from gapbench.models.trained import Checkpoint, Trajectory
+
+EXAMPLES, NEAR, CLASSES = 9, 6, 3
+
+
+def small_network(seed: int) -> nn.Sequential:
+    network = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, CLASSES)).double()
+    draw = generator(seed, "kernel path")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, dtype=torch.float64, generator=draw))
+    return network
+
+
+INPUTS = torch.randn(EXAMPLES, 4, generator=generator(0, "inputs"))
+SAMPLE = Split(INPUTS, torch.arange(EXAMPLES) % CLASSES, CLASSES)
+STATES = [small_network(seed).state_dict() for seed in range(3)]
+POINTS = tuple(Checkpoint(4 * i, 0.5 * i**2, state) for i, state in enumerate(STATES))
+PATH = Trajectory({}, POINTS, momentum=0.9, weight_decay=0.01, loss="squared")
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+def test_points_are_made_of_the_jacobian(loss: str) -> None:
+    network = small_network(5)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = list(points_along(network, dataclasses.replace(PATH, loss=loss), SAMPLE, NEAR))
+    for point, checkpoint in zip(found, POINTS, strict=True):
+        state = checkpoint.state
+        names, sizes = list(state), [state[name].numel() for name in state]
+        flat = torch.cat([state[name].flatten() for name in names])
+
+        def outputs(weights: Tensor, names: list[str] = names, sizes: list[int] = sizes) -> Tensor:
+            parts = dict(zip(names, torch.split(weights, sizes), strict=True))
+            return functional_call(network, {n: parts[n].view(before[n].shape) for n in names}, INPUTS.double())
+
+        jacobian = jacrev(outputs)(flat)
+        at = outputs(flat).detach().requires_grad_()
+        rest = LOSSES[loss].mean(at[NEAR:], SAMPLE.labels[NEAR:]) * (EXAMPLES - NEAR) / EXAMPLES
+        slope = torch.einsum("ncw,nc->w", jacobian, torch.autograd.grad(rest, at)[0])
+        near = jacobian[:NEAR].flatten(0, 1)
+        torch.testing.assert_close(point.outputs, at.detach()[:NEAR])
+        torch.testing.assert_close(point.kernel, near @ near.T)
+        torch.testing.assert_close(point.others.flatten(), -near @ slope)
+        torch.testing.assert_close(point.decay.flatten(), -0.01 * near @ flat)
+        assert (point.steps, point.time) == (checkpoint.steps, checkpoint.step_size)
+        assert float(point.others.norm()) > 1e-3
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_legs_are_means_of_their_ends() -> None:
+    points = kernel_path(small_network(5), PATH, SAMPLE)
+    assert points[0].outputs.shape == (EXAMPLES, CLASSES)
+    legs = list(legs_between(points))
+    assert [(leg.steps, leg.time) for leg in legs] == [(4, 0.5), (4, 1.5)]
+    for leg, start, end in zip(legs, points, points[1:], strict=False):
+        torch.testing.assert_close(leg.kernel, (start.kernel + end.kernel) / 2)
+        assert leg.end is end.outputs
+
+
+def test_what_no_kernel_describes_is_undefined() -> None:
+    for trajectory, message in (
+        (Trajectory({}), "no checkpoints were kept"),
+        (dataclasses.replace(PATH, preconditioned=True), "Adam"),
+    ):
+        with pytest.raises(Undefined, match=message):
+            kernel_path(small_network(5), trajectory, SAMPLE)
+    with pytest.raises(Undefined, match="batch norm"):
+        kernel_path(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, CLASSES)), PATH, SAMPLE)
+    with pytest.raises(Undefined, match="made of other parameters"):
+        kernel_path(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, CLASSES))), PATH, SAMPLE)
