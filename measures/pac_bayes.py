@@ -190,7 +190,7 @@ def compression_bound(
     """The bound on the test error of the network after pruning, quantising and coding what training did to its weights.
 
     Formula: kl⁻¹(train error of the compressed network, (bits·ln 2 + ln(1/δ))/m), the best of a grid of sparsities and
-    numbers of values (sought on the first 128 examples); `compression` has the code, which counts positions, values
+    numbers of values (sought on the first 128 examples); `weight_code` has the code, which counts positions, values
     and their order. The paper codes the weights, adds noise to them, and prunes while it trains; here the
     displacements from the initial weights are coded, which the decoder may know, and nothing is trained again; the
     classifier is deterministic, so the bound is Occam's, with Chernoff's inequality, rather than PAC-Bayes (as

@@ -263,7 +263,7 @@ def test_read_returns_a_frame_and_takes_functions() -> None:
 
     spec = RunSpec(DataSpec("digits", 24), "mlp", width=8, depth=1, learning_rate=0.05, batch_size=8)
     trained = train(spec, load(spec.data))[0]
-    frame = gapbench.read([largest, "num_params", "path_*"], trained)
+    frame = gapbench.read([largest, "num_params", "path_norm*"], trained)
     assert list(frame.index[:2]) == ["largest", "num_params"]
     assert frame.loc["num_params", "value"] == 64 * 8 + 8 + 8 * 10 + 10
     assert (frame["status"] == "ok").all()

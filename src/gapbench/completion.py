@@ -26,16 +26,24 @@ def measure_names() -> list[str]:
     package = find_spec("gapbench.measures")
     folders = package.submodule_search_locations if package is not None else None
     sources = [file.read_text(encoding="utf-8") for folder in folders or () for file in Path(folder).glob("*.py")]
-    return sorted(
-        node.name
-        for source in sources
-        for node in ast.parse(source).body
-        if isinstance(node, ast.FunctionDef) and any(_is_measure(mark) for mark in node.decorator_list)
-    )
+    return sorted(name for source in sources for node in ast.parse(source).body for name in _declared(node))
 
 
-def _is_measure(decorator: ast.expr) -> bool:
-    return isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "measure"
+def _declared(statement: ast.stmt) -> list[str]:
+    """The measures that a statement declares: a decorated function, or ``per_sample(function)``."""
+    if isinstance(statement, ast.FunctionDef):
+        return [statement.name] if any(_calls(mark, "measure") for mark in statement.decorator_list) else []
+    if (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Call)
+        and _calls(statement.value, "per_sample")
+    ):
+        return [f"{given.id}_per_sample" for given in statement.value.args if isinstance(given, ast.Name)]
+    return []
+
+
+def _calls(expression: ast.expr, name: str) -> bool:
+    return isinstance(expression, ast.Call) and isinstance(expression.func, ast.Name) and expression.func.id == name
 
 
 def complete_measure(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
