@@ -107,7 +107,7 @@ else:
     draw, kills = random.Random(int(mode)), 0
     for _ in range(6):
         finished = {r: Store(folder / "killed").trainings(r) for r in Store(folder / "killed").runs()}
-        kills += attempt(folder / "killed", delay=draw.uniform(0.1, 0.6) * whole) != 0
+        kills += attempt(folder / "killed", delay=draw.uniform(0.1, 0.35) * whole) != 0
         for r, events in finished.items():
             assert Store(folder / "killed").trainings(r) == events, "finished work was done again"
     assert attempt(folder / "killed") == 0
