@@ -48,7 +48,8 @@ def fisher_trace(gauss_newton_trace: float) -> float:
     """Trace of the Fisher information matrix at the end of training.
 
     Formula: (1/m) Σ_i E_{y ~ p_i} ‖∇ ln p_i(y)‖² = tr (1/m) Σ_i J_iᵀ (diag p_i − p_i p_iᵀ) J_i, labels drawn from the
-    model itself; for softmax it is the trace of the Gauss–Newton matrix, exact here. On piecewise linear networks it is
+    model itself; for softmax it is the trace of the Gauss–Newton matrix, exact here; over the m
+    examples of `curvature_sample`. On piecewise linear networks it is
     `hessian_trace`; the empirical Fisher is `empirical_fisher_trace`.
     Sign: more information in the weights costs a longer description, so larger predicts a larger gap.
     """
@@ -59,7 +60,8 @@ def fisher_trace(gauss_newton_trace: float) -> float:
 def empirical_fisher_trace(evaluated: nn.Module, curvature_sample: Split) -> float:
     """Trace of the empirical Fisher matrix: the mean squared norm of the gradient of one example's loss.
 
-    Formula: (1/m) Σ_i ‖∇ ℓ_i(w)‖², with the labels of the training sample, over all parameters, biases included.
+    Formula: (1/m) Σ_i ‖∇ ℓ_i(w)‖², with the labels of the m examples of `curvature_sample`, over all parameters, biases
+    included.
     Sign: gradients that still differ between fitted examples are of a sharp minimum: larger predicts a larger gap.
     """
     sample = curvature_sample.inputs.to(next(evaluated.parameters()).dtype)

@@ -109,7 +109,7 @@ def gradient_noise_epoch_1(network: nn.Module, trajectory: Trajectory, curvature
 def gradient_noise_final(evaluated: nn.Module, curvature_sample: Split) -> float:
     """The variance of the per-example gradient at the end of training.
 
-    Formula: as `gradient_noise_epoch_1`. Raises: nothing.
+    Formula: as `gradient_noise_epoch_1`, both over `curvature_sample`. Raises: nothing.
     Sign: one step's leave-one-out gap is the learning rate times tr Σ/(m−1).
     """
     return gradient_variance(evaluated, curvature_sample)

@@ -102,7 +102,7 @@ def average_adaptive_sharpness_l2(
 _EXACT = ("unit_permutation", "example_permutation")
 
 
-@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative")
+@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative", revision=2)
 def worst_sharpness_l2(
     loss_terms: Terms, curvature_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.5
 ) -> Estimate:
@@ -117,7 +117,7 @@ def worst_sharpness_l2(
     )
 
 
-@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative")
+@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative", revision=2)
 def worst_sharpness_linf(
     loss_terms: Terms, curvature_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.002
 ) -> Estimate:
@@ -137,6 +137,7 @@ def worst_sharpness_linf(
     sign=+1,
     invariances=("rescaling", *_EXACT),
     cost="iterative",
+    revision=2,
 )
 def worst_adaptive_sharpness_l2(
     curvature_network: nn.Module,
@@ -162,6 +163,7 @@ def worst_adaptive_sharpness_l2(
     sign=+1,
     invariances=("rescaling", *_EXACT),
     cost="iterative",
+    revision=2,
 )
 def worst_adaptive_sharpness_linf(
     curvature_network: nn.Module,
@@ -186,18 +188,18 @@ def worst_adaptive_sharpness_linf(
 def hessian_top(top_eigenvalue: Estimate) -> Estimate:
     """Largest (algebraic) eigenvalue of the Hessian of the mean training loss.
 
-    Formula: λ_max(∇² L(w)), by Lanczos to a relative residual of 1e-3.
+    Formula: λ_max(∇² L(w)), L over `curvature_sample`, by Lanczos to a relative residual of 1e-3.
     Sign: a sharp minimum moves much between samples, so larger predicts a larger gap.
     """
     return top_eigenvalue
 
 
-@measure(source="keskar2017, sharpness as curvature", sign=+1)
+@measure(source="keskar2017, sharpness as curvature", sign=+1, revision=2)
 def hessian_trace(trace: Estimate) -> Estimate:
     """Trace of the Hessian of the mean training loss.
 
-    Formula: tr ∇² L(w); exact where every activation is piecewise linear or there are at most 2,000 parameters, else by
-    Hutchinson's estimator to a standard error of 5 %.
+    Formula: tr ∇² L(w), L over `curvature_sample`; exact where every activation is piecewise linear or there are at
+    most 2,000 parameters, else by Hutchinson's estimator to a standard error of 5 %.
     Sign: a sharp minimum moves much between samples, so larger predicts a larger gap.
     """
     return trace
