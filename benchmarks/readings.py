@@ -60,7 +60,7 @@ def make(name: str, options: argparse.Namespace) -> Trained:
         spec = RunSpec(data, "mlp", width=160, depth=3, learning_rate=0.05, batch_size=32, max_epochs=100)
     else:
         data = DataSpec("cifar10", 100 if options.quick else 1000, test_size=200)
-        spec = RunSpec(data, "cnn", width=64, depth=3, learning_rate=0.05, batch_size=64, norm="batch", max_epochs=10)
+        spec = RunSpec(data, "cnn", width=64, depth=3, learning_rate=0.05, batch_size=16, norm="batch", max_epochs=40)
     size = data.train_size + 200
     both = sample(data.name, size, options.seed, options.data_dir)
     parts = [slice(data.train_size), slice(data.train_size, size)]

@@ -19,6 +19,7 @@ from gapbench.measures.curvature import (
     value,
     value_and_gradient,
 )
+from gapbench.measures.quantities import cached_examples
 from gapbench.measures.registry import Undefined
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Adversary:
         return [term(*batch) for batch in self._batches()]
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        parts = (torch.split(part, EXAMPLES_AT_ONCE) for part in (self.sample.inputs, self.sample.labels))
+        size = min(EXAMPLES_AT_ONCE, cached_examples(self.sample.inputs))
+        parts = (torch.split(part, size) for part in (self.sample.inputs, self.sample.labels))
         return zip(*parts)
 
     def climb(

@@ -140,7 +140,9 @@ def correct_under_noise(
     noisy: NoisyNetwork, inputs: Tensor, labels: Tensor, noise: Noise, seed: int, draws: int
 ) -> Float[Tensor, "draws n"]:
     """How probably each example is classified correctly, in each draw of the noise: its mean is the accuracy."""
-    inputs = inputs.to(next(noisy.network.parameters()).dtype)
+    # Images are convolved about twice as fast in float32 with the channels last in memory.
+    layout = torch.channels_last if inputs.ndim == 4 else torch.preserve_format
+    inputs = inputs.to(next(noisy.network.parameters()).dtype, memory_format=layout)
     generator = torch.Generator().manual_seed(seed)
     if noisy.examples_a_draw == 1:  # no two rows share noise, so all draws can be made together
         inputs, labels = inputs.repeat(draws, *[1] * (inputs.ndim - 1)), labels.repeat(draws)

@@ -28,8 +28,8 @@ from gapbench.models.trained import History, Trained, Trajectory
 FOLDER = Path(__file__).parent / "golden"
 VALUES = FOLDER / "values.json"
 
-RELATIVE = 1e-6
-"""Values agree to this across processors: single-precision passes round at 6e-8 an operation."""
+RELATIVE = 5e-5
+"""Values agree to this across processors: ascents in single precision end 8e-6 apart on two generations of one make."""
 
 _PLAIN = RunSpec(
     DataSpec("digits", train_size=40), "mlp", width=16, depth=2, learning_rate=0.05, batch_size=8, max_epochs=3000
