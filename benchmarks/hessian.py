@@ -29,6 +29,7 @@ from side_by_side import alternate, arguments, begin, show, trained
 from gapbench.datasets.seeds import generator
 from gapbench.datasets.spec import Split
 from gapbench.measures.curvature import (
+    gauss_newton_trace,
     hessian_lanczos,
     largest_of,
     mean_loss_terms,
@@ -64,7 +65,8 @@ def ours(network: nn.Module, train: Split, seed: int) -> dict[str, Callable[[], 
     def exact_trace() -> Any:
         with torch.no_grad():
             logits = network(train.inputs.double())
-        return trace(network, logits, flat, train, generator(seed, "trace"))
+        gauss_newton = gauss_newton_trace(network, train)
+        return trace(network, logits, flat, gauss_newton, train, generator(seed, "trace"))
 
     def all_three() -> Any:
         shared = basis()

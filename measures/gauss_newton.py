@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import one_hot, softmax
 
-from gapbench.measures.curvature import EXAMPLES_AT_ONCE, square_root_columns
-from gapbench.measures.per_example import (
-    layer_sweeps,
-    other_jacobians,
-    single_use_layers,
-    squared_gradient_norms,
-)
+from gapbench.measures.curvature import square_root_columns
+from gapbench.measures.per_example import squared_gradient_norms
 from gapbench.measures.registry import Undefined, measure, quantity
 from gapbench.measures.tangent import TANGENT_EXAMPLES
 
@@ -64,26 +59,17 @@ def empirical_fisher_trace(evaluated: nn.Module, curvature_sample: Split) -> flo
     included.
     Sign: gradients that still differ between fitted examples are of a sharp minimum: larger predicts a larger gap.
     """
-    sample = curvature_sample.inputs.to(next(evaluated.parameters()).dtype)
-    layers = single_use_layers(evaluated, sample[:1])
-    total = 0.0
-    for inputs, labels in zip(
-        torch.split(sample, EXAMPLES_AT_ONCE), torch.split(curvature_sample.labels, EXAMPLES_AT_ONCE)
-    ):
+    return float(squared_loss_gradient_norms(evaluated, curvature_sample).mean())
 
-        def residuals(logits: Tensor, labels: Tensor = labels) -> Tensor:
-            return (softmax(logits, dim=1) - one_hot(labels, curvature_sample.classes))[None]
 
-        for sweep in layer_sweeps(evaluated, layers, inputs, residuals):
-            total += float(squared_gradient_norms(sweep).sum())
-    for part, found in other_jacobians(evaluated, layers, sample):
-        with torch.no_grad():
-            away = softmax(evaluated(sample[part]), dim=1) - one_hot(
-                curvature_sample.labels[part], curvature_sample.classes
-            )
-        for features in found.values():
-            total += float(torch.einsum("ic,icp->ip", away, features).square().sum())
-    return total / len(curvature_sample)
+def squared_loss_gradient_norms(network: nn.Module, sample: Split) -> Float[Tensor, " n"]:
+    """‖∇ℓ_i‖² of the cross-entropy of each example, over all parameters, in the precision of the network."""
+
+    def residuals(logits: Tensor, part: slice) -> Float[Tensor, "1 part classes"]:
+        return (softmax(logits, dim=1) - one_hot(sample.labels[part], sample.classes))[None]
+
+    inputs = sample.inputs.to(next(network.parameters()).dtype)
+    return squared_gradient_norms(network, inputs, residuals)[0]
 
 
 @measure(source="roy2007, effective rank", sign=+1, invariances=("unit_permutation",))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import one_hot, softmax
+from torch.nn.functional import one_hot
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.curvature import mean_loss_terms, value_and_gradient
-from gapbench.measures.per_example import layer_sweeps, other_jacobians, single_use_layers, squared_gradient_norms
-from gapbench.measures.quantities import batches, in_state
+from gapbench.measures.gauss_newton import squared_loss_gradient_norms
+from gapbench.measures.quantities import in_state
 from gapbench.measures.registry import Undefined, measure, quantity, variants
 from gapbench.measures.tangent import TANGENT_EXAMPLES
 from gapbench.models.trained import History, Trajectory
@@ -232,24 +232,7 @@ def _cosines(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "k k"], Bool[Ten
 
 
 def gradient_variance(network: nn.Module, train: Split) -> float:
-    """tr Σ of the per-example gradients of the cross-entropy at all parameters, layer by layer.
-
-    Formula: the squares are those of `squared_gradient_norms`, and of the Jacobians of parameters outside these layers.
-    """
-    layers = single_use_layers(network, train.inputs[:1])
-    squares = 0.0
-    for inputs, labels in batches(train, EXAMPLES_AT_ONCE):
-
-        def residuals(logits: Tensor, labels: Tensor = labels) -> Float[Tensor, "1 n classes"]:
-            return (softmax(logits, dim=1) - one_hot(labels, logits.shape[1])).unsqueeze(0)
-
-        for sweep in layer_sweeps(network, layers, inputs, residuals):
-            squares += float(squared_gradient_norms(sweep).sum())
-        for part, found in other_jacobians(network, layers, inputs):
-            with torch.no_grad():
-                slopes = residuals(network(inputs[part]), labels[part])[0]
-            for columns in found.values():
-                squares += float(torch.einsum("ic,icp->ip", slopes, columns).square().sum())
+    """tr Σ of the per-example gradients of the cross-entropy at all parameters."""
     point = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
     mean = value_and_gradient(mean_loss_terms(network, train), point)[1]
-    return squares / len(train) - float(mean.square().sum())
+    return float(squared_loss_gradient_norms(network, train).mean()) - float(mean.square().sum())

@@ -12,6 +12,7 @@ from torch.func import functional_call, jacrev, vmap
 from torch.nn.functional import pad, unfold
 
 from gapbench.measures.layers import Weighted, example_dimension, weight_calls
+from gapbench.measures.quantities import cached_examples
 from gapbench.measures.registry import Undefined
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ JACOBIAN_EXAMPLES = 16
 
 JACOBIAN_ENTRIES = 2**26
 """Entries of Jacobians that `jacobians` forms at a time (0.5 GiB in float64), and of the largest it forms at all."""
+
+
+SWEPT_VECTORS = 500
+"""Vectors whose backward sweeps `squared_gradient_norms` takes at a time."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,18 @@ def layer_sweeps(
     """
     if not layers:
         return []
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    logits, seen = _forward(network, layers, inputs)
+    rows = list(_backward(logits, seen, columns(logits.detach())))
+    deltas = [torch.stack(gradients) for gradients in zip(*rows, strict=True)]
+    return [Sweep(layers[name], given, delta) for (name, (given, _)), delta in zip(seen.items(), deltas, strict=True)]
+
+
+_Seen = dict[str, "tuple[Tensor, Tensor]"]
+"""Of each layer, by name, the inputs and, with a graph, the outputs."""
+
+
+def _forward(network: nn.Module, layers: WeightLayers, inputs: Tensor) -> tuple[Tensor, _Seen]:
+    seen: _Seen = {}
     handles = []
     for name, layer in layers.items():
 
@@ -84,19 +100,49 @@ def layer_sweeps(
         handles.append(layer.register_forward_hook(hook))
     try:
         with torch.enable_grad():
-            logits = network(inputs.detach().clone().requires_grad_())
+            logits: Tensor = network(inputs.detach().clone().requires_grad_())
     finally:
         for handle in handles:
             handle.remove()
+    return logits, seen
+
+
+def _backward(logits: Tensor, seen: _Seen, columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
     outputs = [output for _, output in seen.values()]
-    # Scalars: with a vector of output gradients, autograd imports sympy on its first call, a second of start-up.
-    totals = ((logits * column).sum() for column in columns(logits.detach()))
-    rows = [
-        torch.autograd.grad(total, outputs, retain_graph=True, allow_unused=True, materialize_grads=True)
-        for total in totals
-    ]
-    deltas = [torch.stack(gradients) for gradients in zip(*rows, strict=True)]
-    return [Sweep(layers[name], seen[name][0], delta) for name, delta in zip(seen, deltas, strict=True)]
+    for column in columns:
+        # A scalar: with a vector of output gradients, autograd imports sympy on its first call, a second of start-up.
+        total = (logits * column).sum()
+        yield torch.autograd.grad(total, outputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+
+
+def squared_gradient_norms(
+    network: nn.Module,
+    inputs: Float[Tensor, " n *shape"],
+    columns: Callable[[Tensor, slice], Float[Tensor, "sweeps part classes"]],
+) -> Float[Tensor, "sweeps n"]:
+    """‖∇⟨f(x_i), s_i⟩‖² over all parameters, for each of the output gradients s.
+
+    ``columns`` makes them of the logits f of a part of the examples. Formula: in the layers of `single_use_layers` from
+    one backward sweep for each s (`_layer_norms`), over so few examples at a time that sweeps stay in the cache;
+    elsewhere from the parameters' own Jacobians.
+    """
+    layers, found = single_use_layers(network, inputs[:1]), []
+    size = cached_examples(inputs) if inputs.ndim == 4 else SWEPT_VECTORS
+    made = []
+    for start in range(0, len(inputs), size):
+        logits, seen = _forward(network, layers, inputs[start : start + size])
+        made.append(columns(logits.detach(), slice(start, start + size)))
+        norms = [_layer_norms(layers[name], given) for name, (given, _) in seen.items()]
+        squares = made[-1].new_zeros(made[-1].shape[:2])
+        for row, deltas in zip(squares, _backward(logits, seen, made[-1]) if layers else ()):
+            for norm, delta in zip(norms, deltas, strict=True):
+                row += norm(delta)
+        found.append(squares)
+    total, output_gradients = torch.cat(found, dim=1), torch.cat(made, dim=1)
+    for part, jacobian_of in other_jacobians(network, layers, inputs):
+        for features in jacobian_of.values():
+            total[:, part] += torch.einsum("sic,icp->sip", output_gradients[:, part], features).square().sum(dim=2)
+    return total
 
 
 def patches(layer: Weighted, inputs: Float[Tensor, "n *shape"]) -> Float[Tensor, "n weights positions"]:
@@ -120,33 +166,45 @@ def by_group(
 
     The gradient of a group's weights is Σ_positions δ uᵀ over its columns u.
     """
-    columns = patches(sweep.layer, sweep.inputs)
-    if isinstance(sweep.layer, nn.Linear):
-        return columns.unsqueeze(1), sweep.deltas.flatten(2, -2).mT.unsqueeze(2)
-    groups, deltas = sweep.layer.groups, sweep.deltas.flatten(3)
-    return columns.reshape(len(columns), groups, -1, columns.shape[2]), deltas.reshape(
-        *deltas.shape[:2], groups, -1, deltas.shape[3]
-    )
+    return _columns_by_group(sweep.layer, sweep.inputs), _deltas_by_group(sweep.layer, sweep.deltas)
 
 
-def squared_gradient_norms(sweep: Sweep) -> Float[Tensor, "sweeps n"]:
-    """‖∂/∂(weight, bias)‖² of one layer for each sweep and example.
+def _columns_by_group(layer: Weighted, inputs: Tensor) -> Tensor:
+    columns = patches(layer, inputs)
+    groups = 1 if isinstance(layer, nn.Linear) else layer.groups
+    return columns.reshape(len(columns), groups, -1, columns.shape[2])
+
+
+def _deltas_by_group(layer: Weighted, deltas: Tensor) -> Tensor:
+    if isinstance(layer, nn.Linear):
+        return deltas.flatten(2, -2).mT.unsqueeze(2)
+    flat = deltas.flatten(3)
+    return flat.reshape(*flat.shape[:2], layer.groups, -1, flat.shape[3])
+
+
+def _layer_norms(layer: Weighted, inputs: Float[Tensor, "n *in"]) -> Callable[[Tensor], Float[Tensor, " n"]]:
+    """‖∂/∂(weight, bias)‖² of one layer for each example, as a function of the gradients δ (n, *out) of its outputs.
 
     Formula: linear on vectors (‖a‖² + 1)‖δ‖²; else ‖δ Uᵀ‖² + ‖Σ_positions δ‖² with the columns U of `patches`, where
     the first term is ⟨UᵀU, δᵀδ⟩ if there are fewer positions than weights per output channel, and a sum over groups.
     The bias terms only where there is a bias.
     """
-    biased = sweep.layer.bias is not None
-    if isinstance(sweep.layer, nn.Linear) and sweep.inputs.ndim == 2:
-        inputs = sweep.inputs.square().sum(dim=1) + float(biased)
-        return sweep.deltas.square().sum(dim=2) * inputs
-    columns, deltas = by_group(sweep)
-    if columns.shape[3] < columns.shape[2]:
-        gram = columns.mT @ columns
-        squares = torch.stack([(gram * (delta.mT @ delta)).sum(dim=(1, 2, 3)) for delta in deltas])
-    else:
-        squares = torch.stack([(delta @ columns.mT).square().sum(dim=(1, 2, 3)) for delta in deltas])
-    return squares + deltas.sum(dim=4).square().sum(dim=(2, 3)) if biased else squares
+    biased = layer.bias is not None
+    if isinstance(layer, nn.Linear) and inputs.ndim == 2:
+        squares = inputs.square().sum(dim=1) + float(biased)
+        return lambda delta: torch.linalg.vector_norm(delta, dim=1).square() * squares
+    columns = _columns_by_group(layer, inputs)
+    gram = columns.mT @ columns if columns.shape[3] < columns.shape[2] else None
+
+    def norms(delta: Tensor) -> Tensor:
+        own = _deltas_by_group(layer, delta[None])[0]
+        if gram is not None:
+            total = (gram * (own.mT @ own)).sum(dim=(1, 2, 3))
+        else:
+            total = (own @ columns.mT).square().sum(dim=(1, 2, 3))
+        return total + own.sum(dim=3).square().sum(dim=(1, 2)) if biased else total
+
+    return norms
 
 
 def other_jacobians(

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.features import features as features_of
-from gapbench.measures.per_example import (
-    layer_sweeps,
-    other_jacobians,
-    single_use_layers,
-    squared_gradient_norms,
-)
-from gapbench.measures.quantities import batches
+from gapbench.measures.gauss_newton import squared_loss_gradient_norms
 from gapbench.measures.quantities import evaluated as evaluated_of
 from gapbench.measures.quantities import logits as logits_of
 from gapbench.measures.registry import Estimate, Undefined, measure, quantity
@@ -186,20 +178,4 @@ def linear_cka(left: Float[Tensor, "examples p"], right: Float[Tensor, "examples
 
 def loss_gradient_norms(network: nn.Module, sample: Split) -> Float[Tensor, " examples"]:
     """‖∇l_i‖₂ of the cross-entropy of each example with respect to all parameters of a float64 network."""
-    layers = single_use_layers(network, sample.inputs[:1].double())
-    norms = []
-    for inputs, labels in batches(sample, GRADIENTS_AT_ONCE):
-        with torch.no_grad():
-            residuals = torch.softmax(network(inputs), dim=1) - one_hot(labels, sample.classes)
-        squares = torch.zeros(len(labels), dtype=torch.float64)
-        for sweep in layer_sweeps(network, layers, inputs, functools.partial(_only, residuals)):
-            squares += squared_gradient_norms(sweep)[0]
-        for part, found in other_jacobians(network, layers, inputs):
-            for columns in found.values():
-                squares[part] += torch.einsum("ic,icp->ip", residuals[part], columns).square().sum(dim=1)
-        norms.append(squares.sqrt())
-    return torch.cat(norms)
-
-
-def _only(column: Tensor, _: Tensor) -> Tensor:
-    return column[None]
+    return squared_loss_gradient_norms(network, sample).sqrt()

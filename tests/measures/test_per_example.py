@@ -63,12 +63,22 @@ def units(logits: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("bias", [False, True])
 def test_squared_gradient_norms_are_those_of_the_jacobian(inplace: bool, bias: bool) -> None:
     net, x = network(inplace=inplace, bias=bias), images()
-    layers = single_use_layers(net, x[:1])
-    assert len(layers) == 4
-    for name, sweep in zip(layers, layer_sweeps(net, layers, x, units), strict=True):
-        parts = [f"{name}.weight", f"{name}.bias"] if bias else [f"{name}.weight"]
-        expected = torch.stack([jacobian(net, part, x).square().sum(dim=2).T for part in parts]).sum(dim=0)
-        torch.testing.assert_close(squared_gradient_norms(sweep), expected, rtol=1e-12, atol=1e-12)
+    assert len(single_use_layers(net, x[:1])) == 4
+    names = [name for name, _ in net.named_parameters()]
+    expected = torch.stack([jacobian(net, name, x).square().sum(dim=2).T for name in names]).sum(dim=0)
+    found = squared_gradient_norms(net, x, lambda logits, _: units(logits))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_squared_gradient_norms_count_every_parameter_and_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gapbench.measures.per_example.SWEPT_VECTORS", 3)
+    net = nn.Sequential(nn.Linear(6, 5), nn.PReLU(5), nn.Linear(5, 3)).double()
+    x = torch.randn(7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weights = torch.arange(21, dtype=torch.float64).view(7, 3)
+    found = squared_gradient_norms(net, x, lambda logits, part: weights[part][None])[0]
+    for i in range(7):
+        gradients = torch.autograd.grad((net(x[i : i + 1])[0] * weights[i]).sum(), list(net.parameters()))
+        assert float(found[i]) == pytest.approx(sum(float(g.square().sum()) for g in gradients), rel=1e-12)
 
 
 def test_the_jacobian_is_that_of_autograd() -> None:
