@@ -27,13 +27,13 @@ from gapbench.measures.replay import (
 from gapbench.models.losses import LOSSES
 from gapbench.models.trained import Trajectory
 
-FOLDS = 10
+FOLDS = 24
 """The examples of the path are left out in this many folds, one replay each, unless each can be left out by itself."""
 
 SINGLE_OUTPUTS = 320
 """Each example is left out by itself where the path's examples have at most this many outputs together."""
 
-DOUBLE_OUTPUTS = 2000
+DOUBLE_OUTPUTS = 500
 """Above this many outputs together the products with a kernel, which are bound by its size, are taken in float32.
 
 The outputs stay in float64, and their change over a step is off by 1e-6 of itself.

@@ -22,7 +22,7 @@ from gapbench.measures.tangent import tangent_kernel
 from gapbench.models.losses import LOSSES
 from gapbench.models.trained import Trajectory
 
-PATH_EXAMPLES = 64
+PATH_EXAMPLES = 100
 """The kernel is followed on this many training examples, the first ones: the order of a sample is a permutation."""
 
 
@@ -95,5 +95,5 @@ def legs_between(points: Iterable[Point]) -> Iterator[Leg]:
 
 @quantity(large=True, cost="gradient")
 def kernel_path(network: nn.Module, trajectory: Trajectory, train: Split) -> tuple[Point, ...]:
-    """The checkpoints of training seen from output space, on the first 64 training examples (see `points_along`)."""
+    """The checkpoints of training seen from output space, on the first 100 training examples (see `points_along`)."""
     return tuple(points_along(network, trajectory, train, min(PATH_EXAMPLES, len(train))))

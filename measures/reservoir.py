@@ -26,7 +26,7 @@ from gapbench.models.trained import Trajectory
 SOURCE = "arXiv:2605.01172, after Litman & Guo"
 
 
-@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",), revision=2)
 def path_loo_gap(
     path_held_out: Callable[[int], HeldOut],
     path_validity: float,
@@ -39,7 +39,7 @@ def path_loo_gap(
 
     Formula: mean_i [l(U_i^{−f(i)}, y_i) − l(U_i(T), y_i)], U^{−f} the outputs of training without fold f, replayed in
     output space along the kernels K(t) of the real path (`hold_out`): G_Q with Q = fold f and S the other examples.
-    ``folds`` 0: each example by itself if they have at most 320 outputs together, else 10 folds. Where the kernel does
+    ``folds`` 0: each example by itself if they have at most 320 outputs together, else 24 folds. Where the kernel does
     not move, this is true retraining, exactly. In the unit of the loss.
     The standard error is that of the mean over the examples.
     Raises: Undefined where the path cannot be followed or is not explained by its kernels.
@@ -50,7 +50,7 @@ def path_loo_gap(
     return _mean(after - before)
 
 
-@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",), revision=2)
 def path_loo_error_gap(
     path_held_out: Callable[[int], HeldOut], path_validity: float, train: Split, *, folds: int = 0
 ) -> Estimate:
@@ -64,7 +64,7 @@ def path_loo_error_gap(
     return _mean(after - before)
 
 
-@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",), revision=2)
 def path_loo_soft_error_gap(
     path_held_out: Callable[[int], HeldOut],
     path_validity: float,
@@ -93,7 +93,7 @@ def _mean(values: Float[Tensor, " n"]) -> Estimate:
     return Estimate(float(values.mean()), float(values.std() / math.sqrt(len(values))))
 
 
-@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",), revision=2)
 def path_end_loo_gap(final_held_out: HeldOut, trajectory: Trajectory, train: Split) -> Estimate:
     """`path_loo_gap` on a path whose kernel always was the final one: the leave-folds-out gap of the tangent model.
 
@@ -107,7 +107,7 @@ def path_end_loo_gap(final_held_out: HeldOut, trajectory: Trajectory, train: Spl
     return _mean(after - before)
 
 
-@measure(source=SOURCE, sign=+1, invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, invariances=("unit_permutation",), revision=2)
 def integrated_self_influence(path_rates: Rates, path_validity: float, train: Split) -> float:
     """What each example's own gradient did to its own loss, more than to that of the others, over the path.
 
@@ -119,7 +119,7 @@ def integrated_self_influence(path_rates: Rates, path_validity: float, train: Sp
     return path_rates.integral(path_rates.variance) / len(train)
 
 
-@measure(source=SOURCE, sign=-1, invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=-1, invariances=("unit_permutation",), revision=2)
 def population_risk_decrease(path_rates: Rates, path_validity: float) -> float:
     """By how much the loss of the population fell over the path, by the one-step U-statistic.
 
@@ -130,7 +130,7 @@ def population_risk_decrease(path_rates: Rates, path_validity: float) -> float:
     return path_rates.integral(path_rates.population_descent)
 
 
-@measure(source=SOURCE, sign=+1, invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, invariances=("unit_permutation",), revision=2)
 def channel_dimension(path_channel: Channel) -> float:
     """The dimension of the signal channel: the degrees of freedom that training used.
 
@@ -141,7 +141,7 @@ def channel_dimension(path_channel: Channel) -> float:
     return path_channel.dimension
 
 
-@measure(source=SOURCE, sign=+1, invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, invariances=("unit_permutation",), revision=2)
 def channel_energy(path_channel: Channel) -> float:
     """The share of energy that training dissipates, summed over the directions of output space.
 
@@ -151,7 +151,7 @@ def channel_energy(path_channel: Channel) -> float:
     return float(len(path_channel.propagator) - path_channel.propagator.square().sum())
 
 
-@measure(source=SOURCE, sign=+1, invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, invariances=("unit_permutation",), revision=2)
 def channel_rank(path_channel: Channel, *, share: float = 0.5) -> float:
     """How many directions of output space lose more than half of their energy in training.
 
@@ -161,7 +161,7 @@ def channel_rank(path_channel: Channel, *, share: float = 0.5) -> float:
     return float((1 - torch.linalg.svdvals(path_channel.propagator).square() > share).sum())
 
 
-@measure(source=SOURCE, sign=+1, invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, invariances=("unit_permutation",), revision=2)
 def channel_dimension_final(final_channel: Channel) -> float:
     """`channel_dimension`, had the kernel always been the final one.
 
@@ -181,7 +181,7 @@ def gcv_gap(loss: float, found: Channel) -> float:
     return loss * (left**-2 - 1)
 
 
-@measure(source=SOURCE + ", with cravenwahba1979", sign=+1, invariances=("unit_permutation",))
+@measure(source=SOURCE + ", with cravenwahba1979", sign=+1, invariances=("unit_permutation",), revision=2)
 def trajectory_gcv_gap(
     path_channel: Channel, kernel_path: tuple[Point, ...], trajectory: Trajectory, train: Split
 ) -> float:
@@ -194,7 +194,7 @@ def trajectory_gcv_gap(
     return gcv_gap(_final_loss(kernel_path, trajectory, train), path_channel)
 
 
-@measure(source=SOURCE + ", with cravenwahba1979", sign=+1, invariances=("unit_permutation",))
+@measure(source=SOURCE + ", with cravenwahba1979", sign=+1, invariances=("unit_permutation",), revision=2)
 def path_end_gcv_gap(
     final_channel: Channel, kernel_path: tuple[Point, ...], trajectory: Trajectory, train: Split
 ) -> float:
@@ -210,7 +210,7 @@ def _final_loss(points: tuple[Point, ...], trajectory: Trajectory, train: Split)
     return _loss(points[-1], trajectory, train)
 
 
-@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",), revision=2)
 def noise_transfer(kernel_path: tuple[Point, ...], path_validity: float, trajectory: Trajectory) -> float:
     """The variance of a prediction for each unit of label-noise variance, the path held fixed.
 
@@ -224,7 +224,7 @@ def noise_transfer(kernel_path: tuple[Point, ...], path_validity: float, traject
     return float(found.square().sum()) / half**3
 
 
-@measure(source=SOURCE, sign=-1, control=True, invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=-1, control=True, invariances=("unit_permutation",), revision=2)
 def reservoir_mass(
     path_channel: Channel, kernel_path: tuple[Point, ...], trajectory: Trajectory, train: Split
 ) -> float:
