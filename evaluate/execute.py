@@ -161,16 +161,25 @@ def check_specs(specs: Sequence[RunSpec]) -> None:
     Raises: InputError where a data set, an architecture, a loss or a value of theirs is unknown.
     """
     from gapbench.datasets.load import check
+    from gapbench.models.augment import AUGMENTATIONS
     from gapbench.models.build import ARCHITECTURES
-    from gapbench.models.losses import loss_named
+    from gapbench.models.initialise import ACTIVATIONS
+    from gapbench.models.losses import LOSSES
+    from gapbench.models.optimisers import OPTIMISERS
 
     for data in {spec.data for spec in specs}:
         check(data)
-    for architecture in {spec.architecture for spec in specs}:
-        if architecture not in ARCHITECTURES:
-            raise unknown("architecture", architecture, ARCHITECTURES)
-    for loss in {spec.loss for spec in specs}:
-        loss_named(loss)
+    known: dict[str, Collection[str]] = {
+        "architecture": ARCHITECTURES,
+        "activation": ACTIVATIONS,
+        "augmentation": AUGMENTATIONS,
+        "loss": LOSSES,
+        "optimiser": OPTIMISERS,
+    }
+    for field, names in known.items():
+        for name in {getattr(spec, field) for spec in specs}:
+            if name not in names:
+                raise unknown(field, name, names)
 
 
 def check_trajectory(zoo: Zoo, store: Store) -> None:
