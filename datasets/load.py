@@ -69,12 +69,16 @@ def load(spec: DataSpec, data_dir: str | Path | None = None) -> tuple[Split, Spl
     Raises: InputError where the spec is wrong, or a file is missing, truncated or altered.
     """
     check(spec)
-    if data_dir is None:
-        data_dir = os.environ.get("GAPBENCH_DATA") or None
-    train, test = DATASETS[spec.name].sample(spec, None if data_dir is None else Path(data_dir).expanduser())
+    train, test = DATASETS[spec.name].sample(spec, resolved(data_dir))
     train_inputs, test_inputs = PIXELS[spec.pixels](train.inputs, test.inputs, spec.seed)
     labels = noisy_labels(train.labels, spec.label_noise, train.classes, generator(spec.seed, "label_noise"))
     return Split(train_inputs, labels, train.classes), dataclasses.replace(test, inputs=test_inputs)
+
+
+def resolved(data_dir: str | Path | None) -> Path | None:
+    """The folder of the files: the one given, or else the environment variable GAPBENCH_DATA."""
+    chosen = data_dir if data_dir is not None else os.environ.get("GAPBENCH_DATA") or None
+    return None if chosen is None else Path(chosen).expanduser()
 
 
 def check(spec: DataSpec) -> None:

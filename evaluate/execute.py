@@ -13,10 +13,11 @@ from gapbench.evaluate.compaction import compact
 from gapbench.evaluate.declared import declared
 from gapbench.evaluate.provenance import environment
 from gapbench.evaluate.second_runs import second_runs
+from gapbench.evaluate.sources import check_sources
 from gapbench.evaluate.store import Store, begin
 from gapbench.evaluate.survey import Survey, survey
 from gapbench.evaluate.units import Units
-from gapbench.evaluate.work import Instructions, measure_files, registry_of
+from gapbench.evaluate.work import Instructions, architectures_of, own_files, registry_of
 from gapbench.evaluate.zoo import Zoo, parse, shard
 from gapbench.models.spec import RunSpec, run_id
 
@@ -54,6 +55,7 @@ def run(
     measures: Sequence[str] | None = None,
     *,
     files: Collection[Path] = (),
+    networks: Collection[Path] = (),
     jobs: int = 1,
     part: str = "1/1",
     retry_failed: bool = False,
@@ -63,9 +65,10 @@ def run(
 ) -> Summary:
     """Train every run of a zoo that is not stored in ``out``, and read every measure that was not read.
 
-    ``measures``: keys, by default all; ``files``: Python files with more measures; ``jobs``: worker processes of one
-    thread each; ``part``: "3/16" does the third of sixteen parts; ``retry_failed``: try failed trainings and readings
-    again; ``reread``: read again what was read by code that has changed since.
+    ``measures``: keys, by default all; ``files``: Python files with more measures, ``networks``: with more
+    architectures; ``jobs``: worker processes of one thread each; ``part``: "3/16" does the third of sixteen parts;
+    ``retry_failed``: try failed trainings and readings again; ``reread``: read again what was read by code that has
+    changed since.
 
     Raises: InputError where a name, file or folder is wrong; StorageError where the file system refuses;
     KeyboardInterrupt, whose message says how to continue, where the user stops it. What is finished stays stored.
@@ -74,10 +77,14 @@ def run(
         raise InputError(f"jobs is {jobs}, but must be at least 1")
     started = time.monotonic()
     specs = shard(zoo.specs, part)
-    instructions = make_instructions(zoo, measures, files, retry_failed=retry_failed, reread=reread, data_dir=data_dir)
-    check_specs(specs)
+    instructions = make_instructions(
+        zoo, measures, files, networks, retry_failed=retry_failed, reread=reread, data_dir=data_dir
+    )
+    architectures = architectures_of(networks)
+    check_specs(specs, architectures)
     check_trajectory(zoo, Store(out))
     store = begin(out, zoo.source_text, [run_id(spec) for spec in zoo.specs])
+    check_sources(store, zoo.specs, architectures, data_dir)
     differing = store.record_provenance(environment())
     second = second_runs(zoo.specs)
     before = survey(store, specs, instructions, second)
@@ -128,6 +135,7 @@ def make_instructions(
     zoo: Zoo,
     measures: Sequence[str] | None,
     files: Collection[Path],
+    networks: Collection[Path] = (),
     *,
     retry_failed: bool = False,
     reread: bool = False,
@@ -145,7 +153,8 @@ def make_instructions(
     chosen = [registry.measures[key] for key in keys]
     return Instructions(
         measures={entry.key: declared(entry, registry.digest(entry), registry.closure(entry)) for entry in chosen},
-        measure_files=measure_files(files),
+        measure_files=own_files(files, "measures"),
+        network_files=own_files(networks, "networks"),
         trajectory_epochs=zoo.trajectory_epochs,
         trajectory_checkpoints=zoo.trajectory_checkpoints,
         trajectory_stored=zoo.trajectory_stored,
@@ -155,9 +164,10 @@ def make_instructions(
     )
 
 
-def check_specs(specs: Sequence[RunSpec]) -> None:
+def check_specs(specs: Sequence[RunSpec], architectures: Collection[str] | None = None) -> None:
     """Check the names in the specs, so that a misspelt one does not show after hours of training.
 
+    ``architectures``: the names that there are, by default those of the bundled ones.
     Raises: InputError where a data set, an architecture, a loss or a value of theirs is unknown.
     """
     from gapbench.datasets.load import check
@@ -170,7 +180,7 @@ def check_specs(specs: Sequence[RunSpec]) -> None:
     for data in {spec.data for spec in specs}:
         check(data)
     known: dict[str, Collection[str]] = {
-        "architecture": ARCHITECTURES,
+        "architecture": ARCHITECTURES if architectures is None else architectures,
         "activation": ACTIVATIONS,
         "augmentation": AUGMENTATIONS,
         "loss": LOSSES,

@@ -13,6 +13,7 @@ from gapbench.evaluate.progress import duration
 from gapbench.evaluate.second_runs import second_runs
 from gapbench.evaluate.store import Store
 from gapbench.evaluate.survey import Survey, survey
+from gapbench.evaluate.work import architectures_of
 from gapbench.evaluate.zoo import Zoo, shard
 
 _FOLDERS_WEIGHED = 50
@@ -58,6 +59,7 @@ def plan(
     measures: Sequence[str] | None = None,
     *,
     files: Collection[Path] = (),
+    networks: Collection[Path] = (),
     jobs: int = 1,
     part: str = "1/1",
     retry_failed: bool = False,
@@ -68,8 +70,8 @@ def plan(
     Raises: InputError as `run` does for wrong names.
     """
     chosen = shard(zoo.specs, part)
-    instructions = make_instructions(zoo, measures, files, retry_failed=retry_failed, reread=reread)
-    check_specs(chosen)
+    instructions = make_instructions(zoo, measures, files, networks, retry_failed=retry_failed, reread=reread)
+    check_specs(chosen, architectures_of(networks))
     store = Store(out)
     state = survey(store, chosen, instructions, second_runs(zoo.specs))
     to_do = sum(state.missing.values())

@@ -29,6 +29,7 @@ def run(
     out: str | Path | None = None,
     only: Sequence[str] = (),
     measures: Collection[str | Path] = (),
+    networks: Collection[str | Path] = (),
     jobs: int | None = None,
     seed: int = 0,
     shard: str = "1/1",
@@ -40,8 +41,9 @@ def run(
     """Train every network of a zoo that is not stored yet, and read every measure that was not read.
 
     ``zoo``: a bundled name or a TOML file; ``out``: its folder, by default zoos/NAME; ``only``: names or globs of
-    measures, by default all; ``measures``: Python files with more measures; ``jobs``: worker processes, by default one
-    a core; ``seed``: the root of every random draw; ``shard``: "3/16" does the third of sixteen parts.
+    measures, by default all; ``measures``: Python files with more measures, ``networks``: with more architectures;
+    ``jobs``: worker processes, by default one a core; ``seed``: the root of every random draw; ``shard``: "3/16" does
+    the third of sixteen parts.
 
     Raises: InputError where an argument is wrong, or where the disk is full or cannot be written.
     """
@@ -54,6 +56,7 @@ def run(
         _folder(chosen.name, out),
         _keys(only, measures),
         files=_paths(measures),
+        networks=_paths(networks),
         jobs=jobs or cores(),
         part=shard,
         retry_failed=retry_failed,
@@ -69,6 +72,7 @@ def plan(
     out: str | Path | None = None,
     only: Sequence[str] = (),
     measures: Collection[str | Path] = (),
+    networks: Collection[str | Path] = (),
     jobs: int | None = None,
     seed: int = 0,
     shard: str = "1/1",
@@ -85,6 +89,7 @@ def plan(
         _folder(chosen.name, out),
         _keys(only, measures),
         files=_paths(measures),
+        networks=_paths(networks),
         jobs=jobs or cores(),
         part=shard,
         retry_failed=retry_failed,

@@ -21,12 +21,16 @@ TARGETS = ("error_gap", "loss_gap", "clean_error_gap")
 FILES = click.option(
     "--measures", "files", multiple=True, type=FILE, metavar="FILE", help="A Python file with more measures."
 )
+NETWORKS = click.option(
+    "--networks", multiple=True, type=FILE, metavar="FILE", help="A Python file with more network architectures."
+)
 SEED = click.option("--seed", default=0, show_default=True, help="The root of every random draw.")
 WORK = options(
     click.argument("zoo", default="quick", shell_complete=completion.complete_grid),
     click.option("--out", type=FILE, metavar="DIR", help="The folder of the zoo  [default: zoos/NAME]"),
     ONLY,
     FILES,
+    NETWORKS,
     click.option("--jobs", type=click.IntRange(1), help="Worker processes of one thread  [default: one a core]"),
     SEED,
     click.option("--shard", default="1/1", metavar="K/N", help="Do the K-th of N parts, for N machines."),
@@ -89,6 +93,7 @@ def run(
     out: Path | None,
     only: tuple[str, ...],
     files: tuple[Path, ...],
+    networks: tuple[Path, ...],
     jobs: int | None,
     seed: int,
     shard: str,
@@ -105,6 +110,7 @@ def run(
     \b
     gapbench run quick --jobs 2
     gapbench run quick --measures mine.py --only my_measure
+    gapbench run mine.toml --networks my_networks.py
     gapbench run big.toml --shard 3/16
     """
     from gapbench import api
@@ -114,6 +120,7 @@ def run(
         out=out,
         only=only,
         measures=files,
+        networks=networks,
         jobs=jobs,
         seed=seed,
         shard=shard,
@@ -142,6 +149,7 @@ def plan(
     out: Path | None,
     only: tuple[str, ...],
     files: tuple[Path, ...],
+    networks: tuple[Path, ...],
     jobs: int | None,
     seed: int,
     shard: str,
@@ -161,6 +169,7 @@ def plan(
         out=out,
         only=only,
         measures=files,
+        networks=networks,
         jobs=jobs,
         seed=seed,
         shard=shard,
@@ -308,23 +317,40 @@ def show(name: str, files: tuple[Path, ...]) -> None:
 @main.command()
 @click.argument("file", type=FILE)
 def check(file: Path) -> None:
-    """Test the measures of a Python FILE against the contract that every measure keeps.
+    """Test the measures and the networks of a Python FILE against the contract that each of them keeps.
 
-    Finite on small networks, the same value for the same seed, the network, its data and the global random generators
-    untouched, every declared invariance true, the source resolved. Exit status 1 where a check failed.
+    Measures: finite on small networks, the same value for the same seed, the network, its data and the global random
+    generators untouched, every declared invariance true, the source resolved. Networks: the right outputs, decided by
+    seed and state dict, each example by itself in evaluation, trained in every parameter, and no measure fails on them.
+    Exit status 1 where a check failed.
 
     \b
     gapbench check mine.py
+    gapbench check my_networks.py
     """
+    from gapbench.measures import network_contract
     from gapbench.measures.contract import check as run_checks
     from gapbench.measures.plugins import load_registry, own_keys
+    from gapbench.models.plugins import load_architectures, own_architectures
 
-    registry = load_registry([file])
-    found = run_checks([registry.measures[key] for key in own_keys(file)], registry)
-    for one in found:
-        mark = click.style("ok  ", fg="green") if one.passed else click.style("FAIL", fg="red")
-        click.echo(f"{mark} {one.measure}: {one.what} ({one.seen})")
-    failed = sum(not one.passed for one in found)
+    keys, networks = own_keys(file), own_architectures(file)
+    if not keys and not networks:
+        raise InputError(f"{file} declares no measure and no network: see gapbench.measure and gapbench.architecture")
+    found: list[tuple[str, str, bool, str]] = []
+    if keys:
+        registry = load_registry([file])
+        found += [
+            (one.measure, one.what, one.passed, one.seen)
+            for one in run_checks([registry.measures[key] for key in keys], registry)
+        ]
+    if networks:
+        load_architectures([file])
+        for name, own in networks.items():
+            found += [(one.network, one.what, one.passed, one.seen) for one in network_contract.check(name, own)]
+    for name, what, passed, seen in found:
+        mark = click.style("ok  ", fg="green") if passed else click.style("FAIL", fg="red")
+        click.echo(f"{mark} {name}: {what} ({seen})")
+    failed = sum(not passed for _, _, passed, _ in found)
     click.echo(f"{len(found)} checks ran, {failed} failed")
     sys.exit(1 if failed else 0)
 
