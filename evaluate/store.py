@@ -3,7 +3,7 @@
     ZOO/  zoo.toml  provenance.json  sources.json  measures.json  outcomes.parquet  readings.parquet
           runs/<2 hex>/<run_id>/  spec.json  weights.safetensors  history.parquet  test.safetensors
                                   trajectory.safetensors  outcome.json  readings.jsonl  error.json  trainings.log
-                                  claim
+                                  memory.jsonl  claim
 
 ``outcome.json`` is the commit mark of training: it holds the digests of the files beside it. Nothing here imports
 torch, and nothing is ever unpickled.
@@ -82,9 +82,13 @@ class Store:
         record = files.read_json(folder / "outcome.json")
         if record is None:
             return None
-        return Stored(run, self._spec(run), _outcome(record["outcome"]), record["digests"])
+        return Stored(run, self.spec(run), _outcome(record["outcome"]), record["digests"])
 
-    def _spec(self, run: str) -> RunSpec:
+    def spec(self, run: str) -> RunSpec:
+        """The spec of a run that was begun.
+
+        Raises: Damaged where it is missing or belongs to another run.
+        """
         path = self.folder(run) / "spec.json"
         record = files.read_json(path)
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapbench.datasets.errors import InputError
-from gapbench.evaluate import files, tensors
+from gapbench.evaluate import files, memory, tensors
 from gapbench.evaluate.claim import Claim, claimed, holder
 from gapbench.evaluate.declared import Declared
 from gapbench.evaluate.rebuild import rebuilt, rebuilt_second_runs
@@ -93,7 +93,10 @@ def work(store_path: Path, spec: RunSpec, instructions: Instructions, second: Se
         files.remove_temporaries(folder)
         store.write_spec(spec)
         try:
-            return _Work(store, spec, instructions, second, claim).done()
+            worked = _Work(store, spec, instructions, second, claim).done()
+            if claim.held():
+                memory.record(store, run)
+            return worked
         except files.Damaged as error:
             return Worked(run, problem=str(error))
         except _ClaimLost:

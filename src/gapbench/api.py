@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from gapbench.evaluate.execute import Summary
     from gapbench.evaluate.plan import Plan
+    from gapbench.evaluate.status import Status
     from gapbench.evaluate.table import Table
     from gapbench.measures.registry import Measure, Registry
     from gapbench.models.trained import Trained
@@ -42,8 +43,8 @@ def run(
 
     ``zoo``: a bundled name or a TOML file; ``out``: its folder, by default zoos/NAME; ``only``: names or globs of
     measures, by default all; ``measures``: Python files with more measures, ``networks``: with more architectures;
-    ``jobs``: worker processes, by default one a core; ``seed``: the root of every random draw; ``shard``: "3/16" does
-    the third of sixteen parts.
+    ``jobs``: worker processes, by default one a core, fewer where memory is short; ``seed``: the root of every random
+    draw; ``shard``: "3/16" does the third of sixteen parts.
 
     Raises: InputError where an argument is wrong, or where the disk is full or cannot be written.
     """
@@ -57,7 +58,7 @@ def run(
         _keys(only, measures),
         files=_paths(measures),
         networks=_paths(networks),
-        jobs=jobs or cores(),
+        jobs=jobs or default_jobs(_folder(chosen.name, out)),
         part=shard,
         retry_failed=retry_failed,
         reread=reread,
@@ -90,11 +91,21 @@ def plan(
         _keys(only, measures),
         files=_paths(measures),
         networks=_paths(networks),
-        jobs=jobs or cores(),
+        jobs=jobs or default_jobs(_folder(chosen.name, out)),
         part=shard,
         retry_failed=retry_failed,
         reread=reread,
     )
+
+
+def status(zoo: str | Path = "quick") -> Status:
+    """What a stored zoo is doing right now: runs by state, readings, rate, failures, workers.
+
+    Raises: InputError where there is no such zoo.
+    """
+    from gapbench.evaluate.status import status as look
+
+    return look(locate(zoo))
 
 
 def read(
@@ -358,6 +369,14 @@ def matching(known: Collection[str], pattern: str) -> list[str]:
 def cores() -> int:
     """The number of processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_jobs(folder: Path) -> int:
+    """One worker a core, fewer where the memory that workers on this zoo took so far does not fit so often."""
+    from gapbench.evaluate import memory
+    from gapbench.evaluate.store import Store
+
+    return memory.jobs_that_fit(cores(), memory.worker_bytes(Store(folder)), memory.available_bytes())
 
 
 def _folder(name: str, out: str | Path | None) -> Path:

@@ -12,7 +12,7 @@ import click
 from gapbench import completion
 from gapbench.datasets.errors import InputError
 from gapbench.options import FILE, ONLY, options
-from gapbench.output import deliver, render, store
+from gapbench.output import deliver, follow, render, store
 from gapbench.table_commands import compare, score
 
 TARGETS = ("error_gap", "loss_gap", "clean_error_gap")
@@ -31,7 +31,11 @@ WORK = options(
     ONLY,
     FILES,
     NETWORKS,
-    click.option("--jobs", type=click.IntRange(1), help="Worker processes of one thread  [default: one a core]"),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        help="Worker processes of one thread  [default: one a core, as far as memory allows]",
+    ),
     SEED,
     click.option("--shard", default="1/1", metavar="K/N", help="Do the K-th of N parts, for N machines."),
     click.option("--retry-failed", is_flag=True, help="Try failed trainings and readings again."),
@@ -71,6 +75,7 @@ def main() -> None:
 
     \b
     gapbench run quick                    train the demonstration zoo and read every measure
+    gapbench status quick --watch 5       see how far it is
     gapbench leaderboard                  score the measures against the true gap
     gapbench report                       write the offline HTML report
     gapbench score models.csv --target gap  score any table of models and measures
@@ -178,6 +183,29 @@ def plan(
     )
     for line in made.lines():
         click.echo(line)
+
+
+@main.command()
+@click.argument("zoo", default="quick", shell_complete=completion.complete_zoo)
+@click.option(
+    "--watch", type=click.FloatRange(0.5), metavar="SECONDS", help="Show it anew every so often; Ctrl-C ends."
+)
+def status(zoo: str, watch: float | None) -> None:
+    """Say what a stored ZOO is doing: runs by state, rate and time left, failures with reasons, workers alive.
+
+    It looks at the folder alone, so it sees workers on every machine that shares it, and may be asked at any time.
+
+    \b
+    gapbench status quick
+    gapbench status zoos/big --watch 5
+    """
+    from gapbench import api
+    from gapbench.reports.status import rendered
+
+    if watch is None:
+        render(rendered(api.status(zoo)), None)
+        return
+    follow(lambda: rendered(api.status(zoo)), watch)
 
 
 @main.command()
