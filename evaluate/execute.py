@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gapbench.datasets.errors import InputError, unknown
 from gapbench.evaluate.compaction import compact
 from gapbench.evaluate.declared import declared
+from gapbench.evaluate.engines import Engine
 from gapbench.evaluate.provenance import environment
 from gapbench.evaluate.second_runs import second_runs
 from gapbench.evaluate.sources import check_sources
 from gapbench.evaluate.store import Store, begin
 from gapbench.evaluate.survey import Survey, survey
+from gapbench.evaluate.timings import Timings
 from gapbench.evaluate.units import Units
 from gapbench.evaluate.work import Instructions, architectures_of, own_files, registry_of
 from gapbench.evaluate.zoo import Zoo, parse, shard
@@ -57,6 +59,7 @@ def run(
     files: Collection[Path] = (),
     networks: Collection[Path] = (),
     jobs: int = 1,
+    engine: Engine | None = None,
     part: str = "1/1",
     retry_failed: bool = False,
     reread: bool = False,
@@ -66,15 +69,16 @@ def run(
     """Train every run of a zoo that is not stored in ``out``, and read every measure that was not read.
 
     ``measures``: keys, by default all; ``files``: Python files with more measures, ``networks``: with more
-    architectures; ``jobs``: worker processes of one thread each; ``part``: "3/16" does the third of sixteen parts;
+    architectures; ``jobs``: worker processes of one thread each; ``engine``: where the work is done,
+    by default in so many processes here; ``part``: "3/16" does the third of sixteen parts;
     ``retry_failed``: try failed trainings and readings again; ``reread``: read again what was read by code that has
     changed since.
 
     Raises: InputError where a name, file or folder is wrong; StorageError where the file system refuses;
     KeyboardInterrupt, whose message says how to continue, where the user stops it. What is finished stays stored.
     """
-    if jobs < 1:
-        raise InputError(f"jobs is {jobs}, but must be at least 1")
+    engine = Engine(jobs=jobs) if engine is None else engine
+    engine.check()
     started = time.monotonic()
     specs = shard(zoo.specs, part)
     instructions = make_instructions(
@@ -97,7 +101,7 @@ def run(
     trained = read = 0
     problems = {run: f"{why} (not tried again without --retry-failed)" for run, why in before.failures.items()}
     try:
-        units = Units(store, instructions, second, jobs, progress)
+        units = Units(store, instructions, second, engine, progress, _estimate(before, instructions))
         for worked in itertools.chain(units.finished(before.to_do), units.finished_late(zoo.specs, specs)):
             trained += worked.trained
             read += len(worked.statuses)
@@ -129,6 +133,20 @@ def run(
         notes=tuple(notes),
         seconds=time.monotonic() - started,
     )
+
+
+def _estimate(before: Survey, instructions: Instructions) -> Callable[[RunSpec], float | None]:
+    """Seconds that the work of a run will take, by stored times; `None` where no training is stored."""
+    timings, trained = Timings(before.made), set(before.made.outcomes["run"])
+
+    def seconds(spec: RunSpec) -> float | None:
+        if not timings.known:
+            return None
+        run = run_id(spec)
+        readings = (timings.reading(key, spec) for key in instructions.measures if (run, key) not in before.read)
+        return (0.0 if run in trained else timings.training(spec)[0]) + sum(one or 0.0 for one in readings)
+
+    return seconds
 
 
 def make_instructions(

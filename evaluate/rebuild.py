@@ -44,7 +44,7 @@ def rebuilt(
     initial, final = tensors.weights(store.content(stored, WEIGHTS), names)
     network.load_state_dict(final)
     network.eval()
-    history = tensors.history(store.content(stored, HISTORY))
+    history = tensors.history(store.content(stored, HISTORY)) if HISTORY in stored.digests else None
     path = None if trajectory is None else tensors.trajectory(trajectory, names)
     return Trained(network, initial, sample, history, path)
 

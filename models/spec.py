@@ -23,7 +23,7 @@ class RunSpec:
     under the zoo's ``root_seed``. ``initial_scale`` multiplies every initial weight, ``output_scale`` those of the
     output layer once more. ``augmentation`` is one of `models.augment.AUGMENTATIONS`, applied to every batch;
     ``patience`` above 0 holds a tenth of the sample out and stops early (see `models.early_stopping`); ``sam_radius``
-    is that of the optimiser "sam".
+    is that of the optimiser "sam". ``adopted``: of a network that was trained elsewhere, the SHA-256 of its weights.
     """
 
     data: DataSpec
@@ -51,6 +51,7 @@ class RunSpec:
     augmentation: str = "none"
     patience: int = 0
     sam_radius: float = 0.05
+    adopted: str = ""
 
 
 def as_dict(spec: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gapbench.datasets.errors import InputError
 from gapbench.datasets.law import noisy_law_errors, noisy_law_losses
 from gapbench.datasets.seeds import derive_seed, generator
 from gapbench.datasets.spec import Split
@@ -51,6 +52,11 @@ def train(
     and, with ``checkpoints``, those along the whole path. Every draw comes from generators derived from the spec's
     seeds; the global generator, which dropout uses, is seeded for the run and restored after it.
     """
+    if spec.adopted:
+        raise InputError(
+            f"the network with weights {spec.adopted[:12]}… was trained elsewhere and cannot be trained here: adopt it "
+            "again from its files"
+        )
     started = time.perf_counter()
     sample, held_out, test = fitted_part(spec, data[0]), held_out_part(spec, data[0]), data[1]
     seeds = (spec.root_seed, "train", spec.seed)
@@ -150,6 +156,18 @@ class _Curve:
 def _of_size(spec: RunSpec, size: int) -> RunSpec:
     """The spec as optimisers see it: with the size of the sample that they step on."""
     return replace(spec, data=replace(spec.data, train_size=size))
+
+
+def judged(spec: RunSpec, network: nn.Module, data: tuple[Split, Split]) -> tuple[Outcome, TestResults]:
+    """The outcome of a network that was trained elsewhere, from its errors on these samples; no epoch is counted."""
+    sample, test = fitted_part(spec, data[0]), data[1]
+    return _outcome(
+        spec,
+        network,
+        test,
+        _Curve(network, loss_named(spec.loss), sample.inputs, sample.labels).history(gated=False),
+        0.0,
+    )
 
 
 def _outcome(

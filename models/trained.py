@@ -73,7 +73,8 @@ class Trajectory:
 class Trained:
     """A trained network and all that a complexity measure may look at: no test data, no gap, no spec.
 
-    ``network`` is in evaluation mode; ``initial`` is its state dict before training; ``train`` is the sample it was
+    ``network`` is in evaluation mode; ``initial`` is its state dict before training, empty where
+    that is not known; ``train`` is the sample it was
     trained on, with the labels it was trained on. Second runs: ``seed_twins`` have the same recipe and sample and other
     seeds; ``random_label_twin`` has the same recipe, seed and inputs and labels drawn at random (for a run on random
     labels, it is that run). ``unlabelled_test_inputs`` are for measures that declare that they use them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from gapbench.datasets.errors import InputError, unknown
 if TYPE_CHECKING:
     import pandas
 
+    from gapbench.evaluate.adopt import Adopted
     from gapbench.evaluate.execute import Summary
     from gapbench.evaluate.plan import Plan
     from gapbench.evaluate.status import Status
@@ -32,6 +33,10 @@ def run(
     measures: Collection[str | Path] = (),
     networks: Collection[str | Path] = (),
     jobs: int | None = None,
+    executor: str = "local",
+    address: str | None = None,
+    slurm: Mapping[str, str] | None = None,
+    bundle_minutes: float = 30.0,
     seed: int = 0,
     shard: str = "1/1",
     data_dir: str | Path | None = None,
@@ -44,21 +49,24 @@ def run(
     ``zoo``: a bundled name or a TOML file; ``out``: its folder, by default zoos/NAME; ``only``: names or globs of
     measures, by default all; ``measures``: Python files with more measures, ``networks``: with more architectures;
     ``jobs``: worker processes, by default one a core, fewer where memory is short; ``seed``: the root of every random
-    draw; ``shard``: "3/16" does the third of sixteen parts.
+    draw; ``shard``: "3/16" does the third of sixteen parts. ``executor``: "local", "dask", "ray" or "slurm";
+    ``address``, ``slurm`` and ``bundle_minutes``: as in `gapbench.evaluate.engines.Engine`.
 
     Raises: InputError where an argument is wrong, or where the disk is full or cannot be written.
     """
+    from gapbench.evaluate.engines import Engine
     from gapbench.evaluate.execute import run as execute
     from gapbench.evaluate.zoo import load_zoo
 
     chosen = load_zoo(zoo, seed)
+    workers = jobs or default_jobs(_folder(chosen.name, out))
     return execute(
         chosen,
         _folder(chosen.name, out),
         _keys(only, measures),
         files=_paths(measures),
         networks=_paths(networks),
-        jobs=jobs or default_jobs(_folder(chosen.name, out)),
+        engine=Engine(executor, workers, address, bundle_minutes, slurm or {}),
         part=shard,
         retry_failed=retry_failed,
         reread=reread,
@@ -96,6 +104,23 @@ def plan(
         retry_failed=retry_failed,
         reread=reread,
     )
+
+
+def adopt(
+    folder: str | Path,
+    *,
+    out: str | Path | None = None,
+    networks: Collection[str | Path] = (),
+    data_dir: str | Path | None = None,
+) -> Adopted:
+    """Take networks that were trained elsewhere into a zoo: ``folder`` holds weights and a manifest.
+
+    The manifest is described in `gapbench.evaluate.adopt`. Raises: InputError where it or a file is wrong.
+    """
+    from gapbench.evaluate.adopt import adopt as take
+
+    where = None if out is None else Path(out)
+    return take(Path(folder), where, networks=_paths(networks), data_dir=None if data_dir is None else Path(data_dir))
 
 
 def status(zoo: str | Path = "quick") -> Status:

@@ -91,6 +91,18 @@ def main() -> None:
 
 @main.command()
 @WORK
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "dask", "ray", "slurm"]),
+    default="local",
+    show_default=True,
+    help="Where the work is done; all but local need an extra: pip install 'gapbench[dask]'.",
+)
+@click.option("--address", metavar="ADDRESS", help="A running Dask scheduler or Ray cluster  [default: start one here]")
+@click.option("--slurm", multiple=True, metavar="NAME=VALUE", help="A parameter of Slurm, such as partition=long.")
+@click.option(
+    "--bundle-minutes", default=30.0, show_default=True, help="How much work a Slurm job is given, 10 to 60 minutes."
+)
 @click.option("--data-dir", type=FILE, metavar="DIR", help="Where data files are  [default: $GAPBENCH_DATA]")
 @click.option("--no-progress", is_flag=True, help="Print no progress.")
 def run(
@@ -104,6 +116,10 @@ def run(
     shard: str,
     retry_failed: bool,
     reread: bool,
+    executor: str,
+    address: str | None,
+    slurm: tuple[str, ...],
+    bundle_minutes: float,
     data_dir: Path | None,
     no_progress: bool,
 ) -> None:
@@ -117,8 +133,11 @@ def run(
     gapbench run quick --measures mine.py --only my_measure
     gapbench run mine.toml --networks my_networks.py
     gapbench run big.toml --shard 3/16
+    gapbench run big.toml --executor dask --address tcp://10.0.0.1:8786
+    gapbench run big.toml --executor slurm --jobs 100 --slurm partition=long --slurm mem_gb=4
     """
     from gapbench import api
+    from gapbench.evaluate.engines import settings_of
 
     summary = api.run(
         zoo,
@@ -129,6 +148,10 @@ def run(
         jobs=jobs,
         seed=seed,
         shard=shard,
+        executor=executor,
+        address=address,
+        slurm=settings_of(slurm),
+        bundle_minutes=bundle_minutes,
         data_dir=data_dir,
         retry_failed=retry_failed,
         reread=reread,
