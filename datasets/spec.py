@@ -16,7 +16,9 @@ class DataSpec:
 
     ``label_noise`` p: each training label is redrawn, with probability p, uniformly over all C classes, the true
     one included; p = 1 is random labels. ``seed`` decides the split, the corruption and synthetic examples.
-    ``test_size``, ``dimension``, ``classes``: ``None`` means the data set's own default.
+    ``path``: the user's own file or folder; ``label_column``: where its labels are, of a table; ``degree``: how many
+    coordinates a parity is of. ``test_size``, ``dimension``, ``classes``, ``degree`` and ``label_column``: ``None``
+    means the data set's own default.
     """
 
     name: str
@@ -28,6 +30,8 @@ class DataSpec:
     test_size: int | None = None
     dimension: int | None = None
     classes: int | None = None
+    degree: int | None = None
+    label_column: str | None = None
 
 
 @dataclass(frozen=True)

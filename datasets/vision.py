@@ -70,7 +70,7 @@ def mnist(spec: DataSpec, data_dir: Path | None) -> tuple[Split, Split]:
     def split(part: str, prefix: str, size: int | None) -> Split:
         images, labels = (_mnist_file(data_dir, f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
         rows = subset(f"mnist: {part}_size", len(labels), size, generator(spec.seed, spec.name, part)).numpy()
-        inputs = _standardised(images[rows][:, None], MNIST_MEAN, MNIST_STD)
+        inputs = standardised(images[rows][:, None], MNIST_MEAN, MNIST_STD)
         return Split(inputs, torch.from_numpy(labels[rows].astype(numpy.int64)), 10)
 
     return split("train", "train", spec.train_size), split("test", "t10k", spec.test_size)
@@ -90,7 +90,7 @@ def cifar10(spec: DataSpec, data_dir: Path | None) -> tuple[Split, Split]:
         pool = read_images(path, CIFAR10_ROWS[part], classes=10, side=32)
         count = len(pool.labels)
         rows = subset(f"cifar10: {part}_size", count, size, generator(spec.seed, spec.name, part)).numpy()
-        inputs = _standardised(pool.images(rows), CIFAR10_MEAN, CIFAR10_STD)
+        inputs = standardised(pool.images(rows), CIFAR10_MEAN, CIFAR10_STD)
         return Split(inputs, torch.from_numpy(pool.labels[rows]), 10)
 
     return split("train", spec.train_size), split("test", spec.test_size)
@@ -113,8 +113,9 @@ def _mnist_file(data_dir: Path | None, name: str) -> NDArray[numpy.uint8]:
     return read_idx(path, MNIST_SHA256[name])
 
 
-def _standardised(
+def standardised(
     images: NDArray[numpy.uint8], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Float[Tensor, "n c h w"]:
+    """Images of bytes as (pixel / 255 − mean) / std, a mean and a standard deviation a channel."""
     inputs = torch.from_numpy(images).float().div_(255)
     return inputs.sub_(torch.tensor(mean)[:, None, None]).div_(torch.tensor(std)[:, None, None])

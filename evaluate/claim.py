@@ -14,9 +14,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gapbench.evaluate.files import locked, storing
+
+if TYPE_CHECKING:
+    from gapbench.evaluate.store import Store
 
 HEARTBEAT_SECONDS = 5.0
 EXPIRY_SECONDS = 60.0
@@ -71,6 +74,37 @@ def holder(folder: Path) -> str:
     return f"process {owner['pid']} on {owner['host']}" if {"pid", "host"} <= owner.keys() else "another process"
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the claim on a run: in words, for how many seconds, and whether that process is known to live.
+
+    ``alive``: of a process on this machine, whether it runs; of another machine's, whether its heartbeat is recent.
+    """
+
+    run: str
+    owner: str
+    seconds: float
+    alive: bool
+
+
+def holders(store: Store) -> list[Holder]:
+    """The holders of all claims in a zoo, those longest at it first."""
+    found = []
+    now = time.time()
+    for run, folder in store.folders():
+        path = folder / "claim"
+        beat = _modified(path)
+        if beat is None:
+            continue
+        owner = _owner(path)
+        if owner and all(owner.get(name) == value for name, value in _machine().items()):
+            alive = _started(owner["pid"]) == owner["started"]
+        else:
+            alive = now - beat < EXPIRY_SECONDS
+        found.append(Holder(run, holder(folder), now - owner.get("since", beat), alive))
+    return sorted(found, key=lambda one: -one.seconds)
+
+
 def _take(path: Path, lock_folder: Path) -> Claim | None:
     claim = _create(path)
     if claim is not None:
@@ -88,7 +122,7 @@ def _take(path: Path, lock_folder: Path) -> Claim | None:
 
 def _create(path: Path) -> Claim | None:
     token = secrets.token_hex(8)
-    record = {**_machine(), "pid": os.getpid(), "started": _started(os.getpid()), "token": token}
+    record = {**_machine(), "pid": os.getpid(), "started": _started(os.getpid()), "token": token, "since": time.time()}
     with storing(path):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gapbench.datasets.errors import InputError, unknown
 from gapbench.evaluate.compaction import compact
 from gapbench.evaluate.declared import declared
+from gapbench.evaluate.engines import Engine
 from gapbench.evaluate.provenance import environment
 from gapbench.evaluate.second_runs import second_runs
+from gapbench.evaluate.sources import check_sources
 from gapbench.evaluate.store import Store, begin
 from gapbench.evaluate.survey import Survey, survey
+from gapbench.evaluate.timings import Timings
 from gapbench.evaluate.units import Units
-from gapbench.evaluate.work import Instructions, measure_files, registry_of
+from gapbench.evaluate.work import Instructions, architectures_of, own_files, registry_of
 from gapbench.evaluate.zoo import Zoo, parse, shard
 from gapbench.models.spec import RunSpec, run_id
 
@@ -54,7 +57,9 @@ def run(
     measures: Sequence[str] | None = None,
     *,
     files: Collection[Path] = (),
+    networks: Collection[Path] = (),
     jobs: int = 1,
+    engine: Engine | None = None,
     part: str = "1/1",
     retry_failed: bool = False,
     reread: bool = False,
@@ -63,21 +68,27 @@ def run(
 ) -> Summary:
     """Train every run of a zoo that is not stored in ``out``, and read every measure that was not read.
 
-    ``measures``: keys, by default all; ``files``: Python files with more measures; ``jobs``: worker processes of one
-    thread each; ``part``: "3/16" does the third of sixteen parts; ``retry_failed``: try failed trainings and readings
-    again; ``reread``: read again what was read by code that has changed since.
+    ``measures``: keys, by default all; ``files``: Python files with more measures, ``networks``: with more
+    architectures; ``jobs``: worker processes of one thread each; ``engine``: where the work is done,
+    by default in so many processes here; ``part``: "3/16" does the third of sixteen parts;
+    ``retry_failed``: try failed trainings and readings again; ``reread``: read again what was read by code that has
+    changed since.
 
     Raises: InputError where a name, file or folder is wrong; StorageError where the file system refuses;
     KeyboardInterrupt, whose message says how to continue, where the user stops it. What is finished stays stored.
     """
-    if jobs < 1:
-        raise InputError(f"jobs is {jobs}, but must be at least 1")
+    engine = Engine(jobs=jobs) if engine is None else engine
+    engine.check()
     started = time.monotonic()
     specs = shard(zoo.specs, part)
-    instructions = make_instructions(zoo, measures, files, retry_failed=retry_failed, reread=reread, data_dir=data_dir)
-    check_specs(specs)
+    instructions = make_instructions(
+        zoo, measures, files, networks, retry_failed=retry_failed, reread=reread, data_dir=data_dir
+    )
+    architectures = architectures_of(networks)
+    check_specs(specs, architectures)
     check_trajectory(zoo, Store(out))
     store = begin(out, zoo.source_text, [run_id(spec) for spec in zoo.specs])
+    check_sources(store, zoo.specs, architectures, data_dir)
     differing = store.record_provenance(environment())
     second = second_runs(zoo.specs)
     before = survey(store, specs, instructions, second)
@@ -90,7 +101,7 @@ def run(
     trained = read = 0
     problems = {run: f"{why} (not tried again without --retry-failed)" for run, why in before.failures.items()}
     try:
-        units = Units(store, instructions, second, jobs, progress)
+        units = Units(store, instructions, second, engine, progress, _estimate(before, instructions))
         for worked in itertools.chain(units.finished(before.to_do), units.finished_late(zoo.specs, specs)):
             trained += worked.trained
             read += len(worked.statuses)
@@ -124,10 +135,25 @@ def run(
     )
 
 
+def _estimate(before: Survey, instructions: Instructions) -> Callable[[RunSpec], float | None]:
+    """Seconds that the work of a run will take, by stored times; `None` where no training is stored."""
+    timings, trained = Timings(before.made), set(before.made.outcomes["run"])
+
+    def seconds(spec: RunSpec) -> float | None:
+        if not timings.known:
+            return None
+        run = run_id(spec)
+        readings = (timings.reading(key, spec) for key in instructions.measures if (run, key) not in before.read)
+        return (0.0 if run in trained else timings.training(spec)[0]) + sum(one or 0.0 for one in readings)
+
+    return seconds
+
+
 def make_instructions(
     zoo: Zoo,
     measures: Sequence[str] | None,
     files: Collection[Path],
+    networks: Collection[Path] = (),
     *,
     retry_failed: bool = False,
     reread: bool = False,
@@ -145,7 +171,8 @@ def make_instructions(
     chosen = [registry.measures[key] for key in keys]
     return Instructions(
         measures={entry.key: declared(entry, registry.digest(entry), registry.closure(entry)) for entry in chosen},
-        measure_files=measure_files(files),
+        measure_files=own_files(files, "measures"),
+        network_files=own_files(networks, "networks"),
         trajectory_epochs=zoo.trajectory_epochs,
         trajectory_checkpoints=zoo.trajectory_checkpoints,
         trajectory_stored=zoo.trajectory_stored,
@@ -155,22 +182,32 @@ def make_instructions(
     )
 
 
-def check_specs(specs: Sequence[RunSpec]) -> None:
+def check_specs(specs: Sequence[RunSpec], architectures: Collection[str] | None = None) -> None:
     """Check the names in the specs, so that a misspelt one does not show after hours of training.
 
+    ``architectures``: the names that there are, by default those of the bundled ones.
     Raises: InputError where a data set, an architecture, a loss or a value of theirs is unknown.
     """
     from gapbench.datasets.load import check
+    from gapbench.models.augment import AUGMENTATIONS
     from gapbench.models.build import ARCHITECTURES
-    from gapbench.models.losses import loss_named
+    from gapbench.models.initialise import ACTIVATIONS
+    from gapbench.models.losses import LOSSES
+    from gapbench.models.optimisers import OPTIMISERS
 
     for data in {spec.data for spec in specs}:
         check(data)
-    for architecture in {spec.architecture for spec in specs}:
-        if architecture not in ARCHITECTURES:
-            raise unknown("architecture", architecture, ARCHITECTURES)
-    for loss in {spec.loss for spec in specs}:
-        loss_named(loss)
+    known: dict[str, Collection[str]] = {
+        "architecture": ARCHITECTURES if architectures is None else architectures,
+        "activation": ACTIVATIONS,
+        "augmentation": AUGMENTATIONS,
+        "loss": LOSSES,
+        "optimiser": OPTIMISERS,
+    }
+    for field, names in known.items():
+        for name in {getattr(spec, field) for spec in specs}:
+            if name not in names:
+                raise unknown(field, name, names)
 
 
 def check_trajectory(zoo: Zoo, store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gapbench.evaluate import files, tensors
@@ -13,31 +13,49 @@ from gapbench.models.spec import RunSpec, run_id
 
 if TYPE_CHECKING:
     from gapbench.datasets.spec import Split
+    from gapbench.models.build import Architecture
     from gapbench.models.trained import Trained
 
 
-def rebuilt(store: Store, stored: Stored, sample: Split, trajectory: bytes | None = None) -> Trained:
+def rebuilt(
+    store: Store,
+    stored: Stored,
+    sample: Split,
+    trajectory: bytes | None = None,
+    architectures: Mapping[str, Architecture] | None = None,
+) -> Trained:
     """The trained network of a finished run, on its training sample and with this trajectory.
+
+    ``architectures``: those that there are, by default the bundled ones.
 
     Raises: Damaged where a file is damaged.
     """
     from gapbench.datasets.seeds import generator
-    from gapbench.models.build import build
+    from gapbench.models.build import ARCHITECTURES, build
+    from gapbench.models.early_stopping import fitted_part
     from gapbench.models.trained import Trained
 
+    sample = fitted_part(stored.spec, sample)
     # The generator is of no consequence: every value is replaced.
-    network = build(stored.spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(0))
+    network = build(
+        stored.spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(0), architectures or ARCHITECTURES
+    )
     names = list(network.state_dict())
     initial, final = tensors.weights(store.content(stored, WEIGHTS), names)
     network.load_state_dict(final)
     network.eval()
-    history = tensors.history(store.content(stored, HISTORY))
+    history = tensors.history(store.content(stored, HISTORY)) if HISTORY in stored.digests else None
     path = None if trajectory is None else tensors.trajectory(trajectory, names)
     return Trained(network, initial, sample, history, path)
 
 
 def rebuilt_second_runs(
-    store: Store, second: SecondRuns, roots: Collection[str], sample: Split, load: Callable[[RunSpec], Split]
+    store: Store,
+    second: SecondRuns,
+    roots: Collection[str],
+    sample: Split,
+    load: Callable[[RunSpec], Split],
+    architectures: Mapping[str, Architecture] | None = None,
 ) -> dict[str, Any]:
     """The second runs that are on the grid and among these roots, by root; all of them must be finished.
 
@@ -45,14 +63,18 @@ def rebuilt_second_runs(
     Raises: Damaged where a file is damaged.
     """
     found: dict[str, Any] = {}
+
+    def made(spec: RunSpec, data: Split) -> Trained:
+        return rebuilt(store, _stored(store, spec), data, architectures=architectures)
+
     if "seed_twins" in roots and second.seed_twins:
-        found["seed_twins"] = tuple(rebuilt(store, _stored(store, spec), sample) for spec in second.seed_twins)
+        found["seed_twins"] = tuple(made(spec, sample) for spec in second.seed_twins)
     if "random_label_twin" in roots and second.random_label_twin:
         spec = second.random_label_twin[0]
         other = load(spec)
         if other.inputs.equal(sample.inputs):  # one tensor for both, in memory and under the guard of `read`
             other = dataclasses.replace(other, inputs=sample.inputs)
-        found["random_label_twin"] = rebuilt(store, _stored(store, spec), other)
+        found["random_label_twin"] = made(spec, other)
     return found
 
 

@@ -35,10 +35,16 @@ def second_runs(specs: Iterable[RunSpec]) -> Mapping[str, SecondRuns]:
     runs = {run_id(spec): spec for spec in specs}
     recipes: dict[RunSpec, list[RunSpec]] = {}
     for spec in sorted(runs.values(), key=lambda spec: spec.seed):
-        recipes.setdefault(dataclasses.replace(spec, seed=0), []).append(spec)
+        recipes.setdefault(_recipe(spec), []).append(spec)
+    # What an adopted network's weights are is no part of its recipe.
+    named = {dataclasses.replace(spec, adopted=""): spec for spec in runs.values()}
     found = {}
     for run, spec in runs.items():
-        seeds = (other for other in recipes[dataclasses.replace(spec, seed=0)] if other != spec)
-        other = runs.get(run_id(twin(spec)))
+        seeds = (other for other in recipes[_recipe(spec)] if other != spec)
+        other = named.get(dataclasses.replace(twin(spec), adopted=""))
         found[run] = SecondRuns(tuple(seeds), () if other is None else (other,))
     return found
+
+
+def _recipe(spec: RunSpec) -> RunSpec:
+    return dataclasses.replace(spec, seed=0, adopted="")

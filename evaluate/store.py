@@ -1,9 +1,9 @@
 """The zoo directory: a folder a run, the grid as given, and what the runs were read with.
 
-    ZOO/  zoo.toml  provenance.json  measures.json  outcomes.parquet  readings.parquet
+    ZOO/  zoo.toml  provenance.json  sources.json  measures.json  outcomes.parquet  readings.parquet
           runs/<2 hex>/<run_id>/  spec.json  weights.safetensors  history.parquet  test.safetensors
                                   trajectory.safetensors  outcome.json  readings.jsonl  error.json  trainings.log
-                                  claim
+                                  memory.jsonl  claim
 
 ``outcome.json`` is the commit mark of training: it holds the digests of the files beside it. Nothing here imports
 torch, and nothing is ever unpickled.
@@ -82,9 +82,13 @@ class Store:
         record = files.read_json(folder / "outcome.json")
         if record is None:
             return None
-        return Stored(run, self._spec(run), _outcome(record["outcome"]), record["digests"])
+        return Stored(run, self.spec(run), _outcome(record["outcome"]), record["digests"])
 
-    def _spec(self, run: str) -> RunSpec:
+    def spec(self, run: str) -> RunSpec:
+        """The spec of a run that was begun.
+
+        Raises: Damaged where it is missing or belongs to another run.
+        """
         path = self.folder(run) / "spec.json"
         record = files.read_json(path)
         try:
@@ -177,7 +181,7 @@ class Store:
         def merge(old: dict[str, Any]) -> dict[str, Any]:
             return {**old, **{entry.key: declared.to_record(entry) for entry in entries}}
 
-        self._update("measures.json", merge)
+        self.update("measures.json", merge)
 
     def record_provenance(self, environment: Mapping[str, Any]) -> list[str]:
         """Add an environment to provenance.json unless it is there; the names of what differs from the first one."""
@@ -188,10 +192,11 @@ class Store:
             first.update(known[0] if known else environment)
             return {"environments": known if environment in known else [*known, dict(environment)]}
 
-        self._update("provenance.json", merge)
+        self.update("provenance.json", merge)
         return sorted(name for name in {*first, *environment} if first.get(name) != environment.get(name))
 
-    def _update(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def update(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Change a JSON file of the zoo under its lock; ``change`` is given what it holds, {} where it is missing."""
         path = self.path / name
         with files.locked(self.path):
             old = files.read_json(path) or {}

@@ -21,7 +21,7 @@ class Survey:
     ``to_train``: runs to be trained; ``to_do``: these, and the runs with readings to be made;
     ``missing``: how many readings are to be made, by measure; ``statuses``: how many readings there are, by status;
     ``failures``: why training failed, by run; ``failed``: readings that failed, by measure and reason; ``changed``:
-    readings by code that has changed since, by measure.
+    readings by code that has changed since, by measure; ``read``: runs and measures that need not be read again.
     """
 
     made: Frames
@@ -32,6 +32,7 @@ class Survey:
     failures: Mapping[str, str]
     failed: Mapping[tuple[str, str], int]
     changed: Mapping[str, int]
+    read: frozenset[tuple[str, str]]
 
 
 def survey(
@@ -70,6 +71,7 @@ def survey(
             for (measure, reason), group in rows[rows["status"] == "failed"].groupby(["measure", "reason"])
         },
         changed={str(key): int(number) for key, number in rows[differs].groupby("measure").size().items()},
+        read=frozenset(zip(rows[~again]["run"], rows[~again]["measure"])),
     )
 
 

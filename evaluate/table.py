@@ -23,7 +23,7 @@ from gapbench.models.trained import Outcome
 if TYPE_CHECKING:
     from gapbench.measures.registry import Measure
 
-_NO_AXES = ("seed", "root_seed", "data_seed", "label_noise")
+_NO_AXES = ("seed", "root_seed", "data_seed", "label_noise", "adopted")
 """What tells replicates, and the labels, apart: no hyper-parameters."""
 
 

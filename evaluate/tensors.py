@@ -28,9 +28,12 @@ def weights_content(initial: State, final: State) -> bytes:
 
 
 def weights(content: bytes, names: Collection[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The inverse of `weights_content`, for a network whose state dict has these names in this order."""
+    """The inverse of `weights_content`, for a network whose state dict has these names in this order.
+
+    The initial state dict is empty where none was kept.
+    """
     parts = _parts(content, names)
-    return parts["initial"], parts["final"]
+    return parts.get("initial", {}), parts["final"]
 
 
 _RECORD = "record"

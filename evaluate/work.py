@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapbench.datasets.errors import InputError
-from gapbench.evaluate import files, tensors
+from gapbench.evaluate import files, memory, tensors
 from gapbench.evaluate.claim import Claim, claimed, holder
 from gapbench.evaluate.declared import Declared
 from gapbench.evaluate.rebuild import rebuilt, rebuilt_second_runs
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from gapbench.datasets.spec import Split
     from gapbench.measures.read import Reading
     from gapbench.measures.registry import Registry
+    from gapbench.models.build import Architecture
 
 Data = tuple["Split", "Split"]
 
 
 @dataclass(frozen=True)
-class MeasureFile:
-    """A file of the user's measures, with the digest of its content, so that an edited file is loaded again."""
+class OwnFile:
+    """A file of the user's measures or networks, with the digest of its content: an edited file is loaded again."""
 
     path: str
     digest: str
@@ -39,7 +40,8 @@ class Instructions:
     """What is done with every run of a zoo; it travels to the workers, which load code and data themselves."""
 
     measures: Mapping[str, Declared]
-    measure_files: tuple[MeasureFile, ...] = ()
+    measure_files: tuple[OwnFile, ...] = ()
+    network_files: tuple[OwnFile, ...] = ()
     trajectory_epochs: tuple[int, ...] = ()
     trajectory_checkpoints: bool = False
     trajectory_stored: bool = False
@@ -91,7 +93,10 @@ def work(store_path: Path, spec: RunSpec, instructions: Instructions, second: Se
         files.remove_temporaries(folder)
         store.write_spec(spec)
         try:
-            return _Work(store, spec, instructions, second, claim).done()
+            worked = _Work(store, spec, instructions, second, claim).done()
+            if claim.held():
+                memory.record(store, run)
+            return worked
         except files.Damaged as error:
             return Worked(run, problem=str(error))
         except _ClaimLost:
@@ -118,6 +123,10 @@ class _Work:
     @functools.cached_property
     def data(self) -> Data:
         return self._load(self.spec)
+
+    @property
+    def architectures(self) -> Mapping[str, Architecture]:
+        return _architectures(self.instructions.network_files)
 
     def _load(self, spec: RunSpec) -> Data:
         from gapbench.datasets.load import load
@@ -177,6 +186,7 @@ class _Work:
                 data,
                 trajectory_epochs=self.instructions.trajectory_epochs,
                 checkpoints=self.instructions.trajectory_checkpoints,
+                architectures=self.architectures,
             )
         except InputError:
             raise
@@ -203,10 +213,12 @@ class _Work:
         kept = self.instructions.trajectory_epochs or self.instructions.trajectory_checkpoints
         if late and kept and trajectory is None:
             trajectory, failure = self._trajectory(stored)
-        trained = rebuilt(self.store, stored, self.data[0], trajectory)
+        trained = rebuilt(self.store, stored, self.data[0], trajectory, self.architectures)
         entries = [self.instructions.measures[key] for key in pending]
         roots = {root for entry in entries for root in entry.second_runs}
-        beside = rebuilt_second_runs(self.store, self.second, roots, self.data[0], lambda spec: self._load(spec)[0])
+        beside = rebuilt_second_runs(
+            self.store, self.second, roots, self.data[0], lambda spec: self._load(spec)[0], self.architectures
+        )
         inputs = self.data[1].inputs if any(entry.uses_unlabelled_test_inputs for entry in entries) else None
         trained = dataclasses.replace(trained, **beside, unlabelled_test_inputs=inputs)
         # Without the label noise in it, the seed is that of the twin too: they share their random numbers.
@@ -254,28 +266,40 @@ def _reading_seed(spec: RunSpec) -> int:
 
 
 @functools.lru_cache(maxsize=1)
-def _registry(measure_files: tuple[MeasureFile, ...]) -> Registry:
+def _registry(measure_files: tuple[OwnFile, ...]) -> Registry:
     from gapbench.measures.plugins import load_registry
 
     return load_registry([Path(file.path) for file in measure_files])
 
 
-def measure_files(paths: Collection[Path]) -> tuple[MeasureFile, ...]:
-    """The user's files of measures, as they are now.
+@functools.lru_cache(maxsize=1)
+def _architectures(network_files: tuple[OwnFile, ...]) -> Mapping[str, Architecture]:
+    from gapbench.models.plugins import load_architectures
+
+    return load_architectures([Path(file.path) for file in network_files])
+
+
+def own_files(paths: Collection[Path], holds: str) -> tuple[OwnFile, ...]:
+    """The user's files, as they are now; ``holds`` says what they hold ("measures"), for the message.
 
     Raises: InputError where one is missing.
     """
     found = []
     for path in paths:
         if not Path(path).is_file():
-            raise InputError(f"no such file of measures: {path}")
-        found.append(MeasureFile(str(Path(path).resolve()), files.digest(Path(path).read_bytes())))
+            raise InputError(f"no such file of {holds}: {path}")
+        found.append(OwnFile(str(Path(path).resolve()), files.digest(Path(path).read_bytes())))
     return tuple(found)
 
 
 def registry_of(paths: Collection[Path]) -> Registry:
     """The registry with these files of measures; loaded once a process as long as they stay as they are."""
-    return _registry(measure_files(paths))
+    return _registry(own_files(paths, "measures"))
+
+
+def architectures_of(paths: Collection[Path]) -> Mapping[str, Architecture]:
+    """The architectures with these files of networks; loaded once a process as long as they stay as they are."""
+    return _architectures(own_files(paths, "networks"))
 
 
 def _failed(key: str, registry: Registry, reason: str) -> Reading:

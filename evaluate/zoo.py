@@ -23,6 +23,7 @@ stored = true
 
 [[grids]]                 # optional: a union of grids, each of which adds to, or replaces in, the tables above
 axes.depth = [1, 3]
+seeds = [0]               # and may have seeds of its own
 """
 
 from __future__ import annotations
@@ -126,14 +127,14 @@ def _zoo(grid: dict[str, Any], text: str, stem: str, root_seed: int) -> Zoo:
     epochs = _values("trajectory.epochs", trajectory.get("epochs", []), "int", may_be_empty=True)
     specs: dict[str, RunSpec] = {}
     axes: dict[str, list[Any]] = {}
-    for tables in _grids(grid):
+    for tables, own_seeds in _grids(grid):
         fixed = {**_fixed(tables["data"], data_fields(), "data"), **_fixed(tables["run"], run_fields(), "run")}
         varied = _axes(tables["axes"], fixed)
         for name, values in varied.items():
             axes.setdefault(name, []).extend(value for value in values if value not in axes.get(name, []))
-        for spec in _product(fixed, varied, seeds, root_seed):
+        for spec in _product(fixed, varied, seeds if own_seeds is None else own_seeds, root_seed):
             specs.setdefault(run_id(spec), spec)
-            if twins and spec.data.label_noise == 0.0:
+            if twins and spec.data.label_noise == 0.0 and not spec.adopted:
                 specs.setdefault(run_id(twin(spec)), twin(spec))
     return Zoo(
         name=check_value("name", grid.get("name", stem), "str"),
@@ -147,7 +148,7 @@ def _zoo(grid: dict[str, Any], text: str, stem: str, root_seed: int) -> Zoo:
     )
 
 
-def _grids(grid: dict[str, Any]) -> Iterator[dict[str, dict[str, Any]]]:
+def _grids(grid: dict[str, Any]) -> Iterator[tuple[dict[str, dict[str, Any]], tuple[int, ...] | None]]:
     shared = {name: _table(grid, name) for name in _TABLES}
     grids = grid.get("grids", [{}])
     if not isinstance(grids, list) or not all(isinstance(part, dict) for part in grids):
@@ -155,14 +156,16 @@ def _grids(grid: dict[str, Any]) -> Iterator[dict[str, dict[str, Any]]]:
     if not grids:
         raise InputError("grids is empty: there is nothing to train")
     for part in grids:
-        _check_names(part, _TABLES, "key of [[grids]]")
+        _check_names(part, (*_TABLES, "seeds"), "key of [[grids]]")
+        own_seeds = _values("seeds of [[grids]]", part["seeds"], "int", "seeds") if "seeds" in part else None
         own = {name: _table(part, name) for name in _TABLES}
         # A grid that fixes a shared axis, or varies a shared value, replaces it.
         moved = {name: {*own["data"], *own["run"], *own["axes"]} for name in _TABLES}
-        yield {
+        tables = {
             name: {**{key: v for key, v in shared[name].items() if key not in moved[name]}, **own[name]}
             for name in _TABLES
         }
+        yield tables, own_seeds
 
 
 def _table(grid: dict[str, Any], name: str) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,6 +10,7 @@ from types import ModuleType
 from gapbench.datasets.errors import InputError
 from gapbench.measures import BUILT_IN
 from gapbench.measures.registry import Measure, Quantity, Registry, build, collect, entries
+from gapbench.models.python_files import load_file
 
 ENTRY_POINT_GROUP = "gapbench.measures"
 
@@ -32,35 +30,14 @@ def load_registry(files: Sequence[Path] = ()) -> Registry:
 
 
 def own_keys(file: Path) -> list[str]:
-    """The keys of the measures that a file declares."""
-    return [entry.key for entry in _from_file(Path(file)) if isinstance(entry, Measure)]
+    """The keys of the measures that a file declares; none where it declares none."""
+    found = collect(load_file(Path(file), "measures"), family=file.stem)
+    return [entry.key for entry in found if isinstance(entry, Measure)]
 
 
 def _from_file(file: Path) -> list[Measure | Quantity]:
-    module = load_file(file)
+    module = load_file(file, "measures")
     found = collect(module, family=file.stem)
     if not found:
         raise InputError(f"{file} declares no measure: decorate a function with @gapbench.measures.measure(...)")
     return found
-
-
-def load_file(file: Path) -> ModuleType:
-    """A Python file as a module, under a name of its own.
-
-    Raises: InputError where the file is missing or raises while it is imported.
-    """
-    if not file.is_file():
-        raise InputError(f"no such file of measures: {file}")
-    name = f"gapbench_file_{file.stem}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{file} is not a Python file (its name must end in .py)")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise InputError(f"{file}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
-        raise InputError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
-    return module

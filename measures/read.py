@@ -110,6 +110,8 @@ def _results(
     for root, reason in _MISSING.items():
         if values[root] is None:
             values[root] = _Absent("undefined", reason)
+    if not trained.initial:
+        values["initial"] = _Absent("undefined", "the initial weights of this network are not known")
     if _diverged(trained):
         values["network"] = _Absent("undefined", "the network's weights are not finite: its training diverged")
     for root, runs in _second_runs(trained).items():

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gapbench.datasets.errors import InputError, unknown
+from gapbench.models.sharpness_aware import SharpnessAware
 from gapbench.models.spec import RunSpec
 
 
@@ -106,6 +107,18 @@ class AdamW(Adam):
             self.values.mul_(1 - self.spec.learning_rate * self.spec.weight_decay)
 
 
+class RMSProp(Adam):
+    """RMSProp (Tieleman & Hinton 2012) with L2 weight decay in the gradient, as ``torch.optim.RMSprop``, no momentum.
+
+    Formula: s ← α s + (1−α) g²; w ← w − η g / (√s + ε), s starting at 0; α = .99, ε = 1e-8.
+    """
+
+    betas = (0.0, 0.99)
+
+    def _scale(self) -> Tensor:
+        return self.square.sqrt().add_(self.epsilon)
+
+
 class GatedAdamW(AdamW):
     """AdamW whose step is multiplied, parameter by parameter, by a gate on the gradient's signal-to-noise ratio.
 
@@ -166,7 +179,14 @@ _GATES = ("hard", "soft", "snr")
 _GATE_NOISES = ("finite", "fresh")
 
 OPTIMISERS: Mapping[str, Callable[[Tensor, Tensor, RunSpec], Optimiser]] = MappingProxyType(
-    {"adam": Adam, "adamw": AdamW, "gated_adamw": GatedAdamW, "sgd": MomentumSGD}
+    {
+        "adam": Adam,
+        "adamw": AdamW,
+        "gated_adamw": GatedAdamW,
+        "rmsprop": RMSProp,
+        "sam": SharpnessAware,
+        "sgd": MomentumSGD,
+    }
 )
 """Optimisers by name: (parameter vector, gradient vector, spec) -> optimiser."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ class History:
     step_size: Float[Tensor, " epochs"] | None = None
     forgotten: Float[Tensor, " epochs"] | None = None
     gate_open: Float[Tensor, " epochs"] | None = None
+
+    def until(self, epoch: int) -> History:
+        """The curve up to and including an epoch."""
+        kept = {f.name: column[: epoch + 1] for f in fields(self) if (column := getattr(self, f.name)) is not None}
+        return replace(self, **kept)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class Trajectory:
 class Trained:
     """A trained network and all that a complexity measure may look at: no test data, no gap, no spec.
 
-    ``network`` is in evaluation mode; ``initial`` is its state dict before training; ``train`` is the sample it was
+    ``network`` is in evaluation mode; ``initial`` is its state dict before training, empty where
+    that is not known; ``train`` is the sample it was
     trained on, with the labels it was trained on. Second runs: ``seed_twins`` have the same recipe and sample and other
     seeds; ``random_label_twin`` has the same recipe, seed and inputs and labels drawn at random (for a run on random
     labels, it is that run). ``unlabelled_test_inputs`` are for measures that declare that they use them.

@@ -1,8 +1,8 @@
 """gapbench: which quantity of a trained network, computed without held-out data, predicts its generalization gap?
 
 ``run`` trains a zoo and reads its measures, ``read`` reads measures of one network and ``read_layers`` their terms by
-layer, ``leaderboard`` scores a zoo, ``report`` writes its page, ``measure`` declares a new measure. Nothing heavy is
-imported before it is used.
+layer, ``leaderboard`` scores a zoo, ``report`` writes its page, ``measure`` declares a new measure and
+``architecture`` a new network. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gapbench.api import compare, leaderboard, plan, read, read_layers, report, run, score
     from gapbench.measures.registry import Estimate, LayerSum, Undefined, measure, per_sample, quantity, variants
+    from gapbench.models.plugins import architecture
 
 __version__ = version("gapbench")
 
@@ -25,6 +26,7 @@ _HOMES = {
         ("Estimate", "LayerSum", "Undefined", "measure", "per_sample", "quantity", "variants"),
         "gapbench.measures.registry",
     ),
+    "architecture": "gapbench.models.plugins",
 }
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "LayerSum",
     "Undefined",
     "__version__",
+    "architecture",
     "compare",
     "leaderboard",
     "measure",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,10 @@ from gapbench.datasets.errors import InputError, unknown
 if TYPE_CHECKING:
     import pandas
 
+    from gapbench.evaluate.adopt import Adopted
     from gapbench.evaluate.execute import Summary
     from gapbench.evaluate.plan import Plan
+    from gapbench.evaluate.status import Status
     from gapbench.evaluate.table import Table
     from gapbench.measures.registry import Measure, Registry
     from gapbench.models.trained import Trained
@@ -29,7 +31,12 @@ def run(
     out: str | Path | None = None,
     only: Sequence[str] = (),
     measures: Collection[str | Path] = (),
+    networks: Collection[str | Path] = (),
     jobs: int | None = None,
+    executor: str = "local",
+    address: str | None = None,
+    slurm: Mapping[str, str] | None = None,
+    bundle_minutes: float = 30.0,
     seed: int = 0,
     shard: str = "1/1",
     data_dir: str | Path | None = None,
@@ -40,21 +47,26 @@ def run(
     """Train every network of a zoo that is not stored yet, and read every measure that was not read.
 
     ``zoo``: a bundled name or a TOML file; ``out``: its folder, by default zoos/NAME; ``only``: names or globs of
-    measures, by default all; ``measures``: Python files with more measures; ``jobs``: worker processes, by default one
-    a core; ``seed``: the root of every random draw; ``shard``: "3/16" does the third of sixteen parts.
+    measures, by default all; ``measures``: Python files with more measures, ``networks``: with more architectures;
+    ``jobs``: worker processes, by default one a core, fewer where memory is short; ``seed``: the root of every random
+    draw; ``shard``: "3/16" does the third of sixteen parts. ``executor``: "local", "dask", "ray" or "slurm";
+    ``address``, ``slurm`` and ``bundle_minutes``: as in `gapbench.evaluate.engines.Engine`.
 
     Raises: InputError where an argument is wrong, or where the disk is full or cannot be written.
     """
+    from gapbench.evaluate.engines import Engine
     from gapbench.evaluate.execute import run as execute
     from gapbench.evaluate.zoo import load_zoo
 
     chosen = load_zoo(zoo, seed)
+    workers = jobs or default_jobs(_folder(chosen.name, out))
     return execute(
         chosen,
         _folder(chosen.name, out),
         _keys(only, measures),
         files=_paths(measures),
-        jobs=jobs or cores(),
+        networks=_paths(networks),
+        engine=Engine(executor, workers, address, bundle_minutes, slurm or {}),
         part=shard,
         retry_failed=retry_failed,
         reread=reread,
@@ -69,6 +81,7 @@ def plan(
     out: str | Path | None = None,
     only: Sequence[str] = (),
     measures: Collection[str | Path] = (),
+    networks: Collection[str | Path] = (),
     jobs: int | None = None,
     seed: int = 0,
     shard: str = "1/1",
@@ -85,11 +98,39 @@ def plan(
         _folder(chosen.name, out),
         _keys(only, measures),
         files=_paths(measures),
-        jobs=jobs or cores(),
+        networks=_paths(networks),
+        jobs=jobs or default_jobs(_folder(chosen.name, out)),
         part=shard,
         retry_failed=retry_failed,
         reread=reread,
     )
+
+
+def adopt(
+    folder: str | Path,
+    *,
+    out: str | Path | None = None,
+    networks: Collection[str | Path] = (),
+    data_dir: str | Path | None = None,
+) -> Adopted:
+    """Take networks that were trained elsewhere into a zoo: ``folder`` holds weights and a manifest.
+
+    The manifest is described in `gapbench.evaluate.adopt`. Raises: InputError where it or a file is wrong.
+    """
+    from gapbench.evaluate.adopt import adopt as take
+
+    where = None if out is None else Path(out)
+    return take(Path(folder), where, networks=_paths(networks), data_dir=None if data_dir is None else Path(data_dir))
+
+
+def status(zoo: str | Path = "quick") -> Status:
+    """What a stored zoo is doing right now: runs by state, readings, rate, failures, workers.
+
+    Raises: InputError where there is no such zoo.
+    """
+    from gapbench.evaluate.status import status as look
+
+    return look(locate(zoo))
 
 
 def read(
@@ -353,6 +394,14 @@ def matching(known: Collection[str], pattern: str) -> list[str]:
 def cores() -> int:
     """The number of processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_jobs(folder: Path) -> int:
+    """One worker a core, fewer where the memory that workers on this zoo took so far does not fit so often."""
+    from gapbench.evaluate import memory
+    from gapbench.evaluate.store import Store
+
+    return memory.jobs_that_fit(cores(), memory.worker_bytes(Store(folder)), memory.available_bytes())
 
 
 def _folder(name: str, out: str | Path | None) -> Path:

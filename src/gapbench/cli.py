@@ -12,7 +12,7 @@ import click
 from gapbench import completion
 from gapbench.datasets.errors import InputError
 from gapbench.options import FILE, ONLY, options
-from gapbench.output import deliver, render, store
+from gapbench.output import deliver, follow, render, store
 from gapbench.table_commands import compare, score
 
 TARGETS = ("error_gap", "loss_gap", "clean_error_gap")
@@ -21,13 +21,21 @@ TARGETS = ("error_gap", "loss_gap", "clean_error_gap")
 FILES = click.option(
     "--measures", "files", multiple=True, type=FILE, metavar="FILE", help="A Python file with more measures."
 )
+NETWORKS = click.option(
+    "--networks", multiple=True, type=FILE, metavar="FILE", help="A Python file with more network architectures."
+)
 SEED = click.option("--seed", default=0, show_default=True, help="The root of every random draw.")
 WORK = options(
     click.argument("zoo", default="quick", shell_complete=completion.complete_grid),
     click.option("--out", type=FILE, metavar="DIR", help="The folder of the zoo  [default: zoos/NAME]"),
     ONLY,
     FILES,
-    click.option("--jobs", type=click.IntRange(1), help="Worker processes of one thread  [default: one a core]"),
+    NETWORKS,
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        help="Worker processes of one thread  [default: one a core, as far as memory allows]",
+    ),
     SEED,
     click.option("--shard", default="1/1", metavar="K/N", help="Do the K-th of N parts, for N machines."),
     click.option("--retry-failed", is_flag=True, help="Try failed trainings and readings again."),
@@ -67,6 +75,7 @@ def main() -> None:
 
     \b
     gapbench run quick                    train the demonstration zoo and read every measure
+    gapbench status quick --watch 5       see how far it is
     gapbench leaderboard                  score the measures against the true gap
     gapbench report                       write the offline HTML report
     gapbench score models.csv --target gap  score any table of models and measures
@@ -82,6 +91,18 @@ def main() -> None:
 
 @main.command()
 @WORK
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "dask", "ray", "slurm"]),
+    default="local",
+    show_default=True,
+    help="Where the work is done; all but local need an extra: pip install 'gapbench[dask]'.",
+)
+@click.option("--address", metavar="ADDRESS", help="A running Dask scheduler or Ray cluster  [default: start one here]")
+@click.option("--slurm", multiple=True, metavar="NAME=VALUE", help="A parameter of Slurm, such as partition=long.")
+@click.option(
+    "--bundle-minutes", default=30.0, show_default=True, help="How much work a Slurm job is given, 10 to 60 minutes."
+)
 @click.option("--data-dir", type=FILE, metavar="DIR", help="Where data files are  [default: $GAPBENCH_DATA]")
 @click.option("--no-progress", is_flag=True, help="Print no progress.")
 def run(
@@ -89,11 +110,16 @@ def run(
     out: Path | None,
     only: tuple[str, ...],
     files: tuple[Path, ...],
+    networks: tuple[Path, ...],
     jobs: int | None,
     seed: int,
     shard: str,
     retry_failed: bool,
     reread: bool,
+    executor: str,
+    address: str | None,
+    slurm: tuple[str, ...],
+    bundle_minutes: float,
     data_dir: Path | None,
     no_progress: bool,
 ) -> None:
@@ -105,18 +131,27 @@ def run(
     \b
     gapbench run quick --jobs 2
     gapbench run quick --measures mine.py --only my_measure
+    gapbench run mine.toml --networks my_networks.py
     gapbench run big.toml --shard 3/16
+    gapbench run big.toml --executor dask --address tcp://10.0.0.1:8786
+    gapbench run big.toml --executor slurm --jobs 100 --slurm partition=long --slurm mem_gb=4
     """
     from gapbench import api
+    from gapbench.evaluate.engines import settings_of
 
     summary = api.run(
         zoo,
         out=out,
         only=only,
         measures=files,
+        networks=networks,
         jobs=jobs,
         seed=seed,
         shard=shard,
+        executor=executor,
+        address=address,
+        slurm=settings_of(slurm),
+        bundle_minutes=bundle_minutes,
         data_dir=data_dir,
         retry_failed=retry_failed,
         reread=reread,
@@ -142,6 +177,7 @@ def plan(
     out: Path | None,
     only: tuple[str, ...],
     files: tuple[Path, ...],
+    networks: tuple[Path, ...],
     jobs: int | None,
     seed: int,
     shard: str,
@@ -161,6 +197,7 @@ def plan(
         out=out,
         only=only,
         measures=files,
+        networks=networks,
         jobs=jobs,
         seed=seed,
         shard=shard,
@@ -169,6 +206,29 @@ def plan(
     )
     for line in made.lines():
         click.echo(line)
+
+
+@main.command()
+@click.argument("zoo", default="quick", shell_complete=completion.complete_zoo)
+@click.option(
+    "--watch", type=click.FloatRange(0.5), metavar="SECONDS", help="Show it anew every so often; Ctrl-C ends."
+)
+def status(zoo: str, watch: float | None) -> None:
+    """Say what a stored ZOO is doing: runs by state, rate and time left, failures with reasons, workers alive.
+
+    It looks at the folder alone, so it sees workers on every machine that shares it, and may be asked at any time.
+
+    \b
+    gapbench status quick
+    gapbench status zoos/big --watch 5
+    """
+    from gapbench import api
+    from gapbench.reports.status import rendered
+
+    if watch is None:
+        render(rendered(api.status(zoo)), None)
+        return
+    follow(lambda: rendered(api.status(zoo)), watch)
 
 
 @main.command()
@@ -308,23 +368,40 @@ def show(name: str, files: tuple[Path, ...]) -> None:
 @main.command()
 @click.argument("file", type=FILE)
 def check(file: Path) -> None:
-    """Test the measures of a Python FILE against the contract that every measure keeps.
+    """Test the measures and the networks of a Python FILE against the contract that each of them keeps.
 
-    Finite on small networks, the same value for the same seed, the network, its data and the global random generators
-    untouched, every declared invariance true, the source resolved. Exit status 1 where a check failed.
+    Measures: finite on small networks, the same value for the same seed, the network, its data and the global random
+    generators untouched, every declared invariance true, the source resolved. Networks: the right outputs, decided by
+    seed and state dict, each example by itself in evaluation, trained in every parameter, and no measure fails on them.
+    Exit status 1 where a check failed.
 
     \b
     gapbench check mine.py
+    gapbench check my_networks.py
     """
+    from gapbench.measures import network_contract
     from gapbench.measures.contract import check as run_checks
     from gapbench.measures.plugins import load_registry, own_keys
+    from gapbench.models.plugins import load_architectures, own_architectures
 
-    registry = load_registry([file])
-    found = run_checks([registry.measures[key] for key in own_keys(file)], registry)
-    for one in found:
-        mark = click.style("ok  ", fg="green") if one.passed else click.style("FAIL", fg="red")
-        click.echo(f"{mark} {one.measure}: {one.what} ({one.seen})")
-    failed = sum(not one.passed for one in found)
+    keys, networks = own_keys(file), own_architectures(file)
+    if not keys and not networks:
+        raise InputError(f"{file} declares no measure and no network: see gapbench.measure and gapbench.architecture")
+    found: list[tuple[str, str, bool, str]] = []
+    if keys:
+        registry = load_registry([file])
+        found += [
+            (one.measure, one.what, one.passed, one.seen)
+            for one in run_checks([registry.measures[key] for key in keys], registry)
+        ]
+    if networks:
+        load_architectures([file])
+        for name, own in networks.items():
+            found += [(one.network, one.what, one.passed, one.seen) for one in network_contract.check(name, own)]
+    for name, what, passed, seen in found:
+        mark = click.style("ok  ", fg="green") if passed else click.style("FAIL", fg="red")
+        click.echo(f"{mark} {name}: {what} ({seen})")
+    failed = sum(not passed for _, _, passed, _ in found)
     click.echo(f"{len(found)} checks ran, {failed} failed")
     sys.exit(1 if failed else 0)
 

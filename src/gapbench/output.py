@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,16 @@ def render(renderable: RenderableType, out: Path | None) -> None:
     with console.capture() as capture:
         console.print(renderable)
     deliver(capture.get(), out)
+
+
+def follow(made: Callable[[], RenderableType], seconds: float) -> None:
+    """Show what ``made`` gives anew every so many seconds, until interrupted."""
+    from rich.live import Live
+
+    with Live(made(), auto_refresh=False) as live:
+        while True:
+            time.sleep(seconds)
+            live.update(made(), refresh=True)
 
 
 def deliver(content: str, out: Path | None) -> None:

@@ -116,7 +116,7 @@ def test_the_trajectory_holds_the_states_asked_for() -> None:
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.01])
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
 @pytest.mark.parametrize("architecture", ["mlp", "cnn"])
 def test_update_rules_equal_those_of_torch(name: str, decay: float, architecture: str) -> None:
     spec = RunSpec(DATA, architecture, 6, 2, 0.03, 16, optimiser=name, momentum=0.9, weight_decay=decay)
@@ -125,7 +125,8 @@ def test_update_rules_equal_those_of_torch(name: str, decay: float, architecture
         build(spec, tuple(sample.inputs.shape[1:]), 10, torch.Generator().manual_seed(0)).double() for _ in range(2)
     )
     rule = optimiser(spec, *flatten(mine))
-    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    optim = torch.optim
+    kinds = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW, "rmsprop": optim.RMSprop}
     options = {"momentum": 0.9} if name == "sgd" else {}
     reference = kinds[name](theirs.parameters(), lr=0.03, weight_decay=decay, **options)
     inputs = sample.inputs.double()
