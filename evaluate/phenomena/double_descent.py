@@ -7,12 +7,12 @@ Ma 2021 (arXiv:2003.01897); epochs in a linear model: Heckel & Yilmaz 2021 (arXi
 Claim: the risk against the number of parameters has its peak at the interpolation threshold and descends a second time;
 so it does against the number of examples and, with label noise, against epochs; the best ridge removes the peak.
 
-Rule: (1) weak features: the peak of the mean exact risk, bootstrapped over replicates, lies within 10 % of n along p and
-within 10 % of p along n; the ratio of measured to closed-form risk away from the peak (|p − n| ≥ n/4) lies within 10 % of
-1; with the ridge that is best for the law, the rises of the mean risk add up to less than 5 % of its span. (2) A network
-with label noise, by width, and (3) by epochs, and (4) a linear model with two scales of features, by steps: test error
-rises from a valley to a peak and falls from it to a later place, both intervals above 0, with valley, peak and later
-place chosen on the other seeds.
+Rule: (1) weak features: the peak of the mean exact risk, bootstrapped over replicates, lies within 10 % of n along p
+and within 10 % of p along n; the ratio of measured to closed-form risk away from the peak (|p − n| ≥ n/4) lies within
+10 % of 1; with the ridge that is best for the law, the rises of the mean risk add up to less than 5 % of its span.
+(2) A network with label noise, by width, and (3) by epochs, and (4) a linear model with two scales of features, by
+steps: test error rises from a valley to a peak and falls from it to a later place, both intervals above 0, with
+valley, peak and later place chosen on the other seeds.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
 def two_scales(seed: int, bench: Bench) -> Iterator[Row]:
     """Gradient flow on a linear model with 120 large and 20 small features, n = 200: exact risk at each time.
 
-    β(t) = Σ_j (1 − e^{−t s_j²/n}) / s_j ⟨u_j, y⟩ v_j. The large features are fitted, noise and all, before the small ones,
-    which carry most of the signal, are found.
+    β(t) = Σ_j (1 − e^{−t s_j²/n}) / s_j ⟨u_j, y⟩ v_j. The large features are fitted, noise and all, before the small
+    ones, which carry most of the signal, are found.
     """
     n, spectrum = 200, numpy.r_[numpy.ones(120), numpy.full(20, 1e-3)]
     rng = bench.rng("two scales", seed)
