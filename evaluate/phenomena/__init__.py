@@ -9,19 +9,31 @@ from types import MappingProxyType
 from gapbench.evaluate.phenomena.benign_overfitting import BENIGN_OVERFITTING
 from gapbench.evaluate.phenomena.double_descent import DOUBLE_DESCENT
 from gapbench.evaluate.phenomena.expressivity import EXPRESSIVITY
+from gapbench.evaluate.phenomena.grokking import GROKKING
 from gapbench.evaluate.phenomena.implicit_bias import IMPLICIT_BIAS
+from gapbench.evaluate.phenomena.memorisation_order import MEMORISATION_ORDER
+from gapbench.evaluate.phenomena.minimum_norm_kernel import MINIMUM_NORM_KERNEL
 from gapbench.evaluate.phenomena.phenomenon import Phenomenon
+from gapbench.evaluate.phenomena.randomisation import RANDOMISATION
+from gapbench.evaluate.phenomena.regularisers import REGULARISERS_ENTRY
 from gapbench.evaluate.phenomena.sample_complexity import SAMPLE_COMPLEXITY
+from gapbench.evaluate.phenomena.uniform_convergence_fails import UNIFORM_CONVERGENCE_FAILS
 
 PHENOMENA: Mapping[str, Phenomenon] = MappingProxyType(
     {
         entry.name: entry
         for entry in (
             EXPRESSIVITY,
+            RANDOMISATION,
+            REGULARISERS_ENTRY,
+            MEMORISATION_ORDER,
             DOUBLE_DESCENT,
             BENIGN_OVERFITTING,
+            MINIMUM_NORM_KERNEL,
             IMPLICIT_BIAS,
             SAMPLE_COMPLEXITY,
+            UNIFORM_CONVERGENCE_FAILS,
+            GROKKING,
         )
     }
 )
