@@ -23,8 +23,10 @@ def rebuilt(store: Store, stored: Stored, sample: Split, trajectory: bytes | Non
     """
     from gapbench.datasets.seeds import generator
     from gapbench.models.build import build
+    from gapbench.models.early_stopping import fitted_part
     from gapbench.models.trained import Trained
 
+    sample = fitted_part(stored.spec, sample)
     # The generator is of no consequence: every value is replaced.
     network = build(stored.spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(0))
     names = list(network.state_dict())

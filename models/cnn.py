@@ -6,11 +6,10 @@ from collections import OrderedDict
 
 from torch import nn
 
-from gapbench.datasets.errors import InputError, unknown
+from gapbench.datasets.errors import InputError
 from gapbench.models.initialise import activation
+from gapbench.models.norms import channel_norm
 from gapbench.models.spec import RunSpec
-
-_NORMS = {"none": None, "batch": nn.BatchNorm2d}
 
 
 def cnn(spec: RunSpec, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
@@ -25,16 +24,13 @@ def cnn(spec: RunSpec, input_shape: tuple[int, ...], classes: int) -> nn.Sequent
         raise InputError(f"a cnn needs images of shape (channels, height, width), not inputs of shape {input_shape}")
     if spec.depth < 1 or spec.width < 1:
         raise InputError(f"a cnn needs depth and width of at least 1, not {spec.depth} and {spec.width}")
-    if spec.norm not in _NORMS:
-        raise unknown("norm for a cnn", spec.norm, _NORMS)
-    norm = _NORMS[spec.norm]
     channels, *sides = input_shape
     side = min(sides)
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     for number in range(1, spec.depth + 1):
         blocks[f"convolution{number}"] = nn.Conv2d(channels, spec.width, 3, padding=1)
-        if norm is not None:
-            blocks[f"norm{number}"] = norm(spec.width)
+        for norm in channel_norm(spec, spec.width):
+            blocks[f"norm{number}"] = norm
         if side >= 4:
             blocks[f"pool{number}"] = nn.MaxPool2d(2)
             side //= 2

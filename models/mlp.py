@@ -7,11 +7,10 @@ from collections import OrderedDict
 
 from torch import nn
 
-from gapbench.datasets.errors import InputError, unknown
+from gapbench.datasets.errors import InputError
 from gapbench.models.initialise import activation
+from gapbench.models.norms import unit_norm
 from gapbench.models.spec import RunSpec
-
-_NORMS = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
 def mlp(spec: RunSpec, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
@@ -21,15 +20,12 @@ def mlp(spec: RunSpec, input_shape: tuple[int, ...], classes: int) -> nn.Sequent
     """
     if spec.depth < 1 or spec.width < 1:
         raise InputError(f"an mlp needs depth and width of at least 1, not {spec.depth} and {spec.width}")
-    if spec.norm not in _NORMS:
-        raise unknown("norm for an mlp", spec.norm, _NORMS)
-    norm = _NORMS[spec.norm]
     blocks: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     units = math.prod(input_shape)
     for number in range(1, spec.depth + 1):
         blocks[f"linear{number}"] = nn.Linear(units, spec.width)
-        if norm is not None:
-            blocks[f"norm{number}"] = norm(spec.width)
+        for norm in unit_norm(spec, spec.width):
+            blocks[f"norm{number}"] = norm
         blocks[f"activation{number}"] = activation(spec.activation)
         if spec.dropout > 0:
             blocks[f"dropout{number}"] = nn.Dropout(spec.dropout)

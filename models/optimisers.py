@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gapbench.datasets.errors import InputError, unknown
+from gapbench.models.sharpness_aware import SharpnessAware
 from gapbench.models.spec import RunSpec
 
 
@@ -166,7 +167,7 @@ _GATES = ("hard", "soft", "snr")
 _GATE_NOISES = ("finite", "fresh")
 
 OPTIMISERS: Mapping[str, Callable[[Tensor, Tensor, RunSpec], Optimiser]] = MappingProxyType(
-    {"adam": Adam, "adamw": AdamW, "gated_adamw": GatedAdamW, "sgd": MomentumSGD}
+    {"adam": Adam, "adamw": AdamW, "gated_adamw": GatedAdamW, "sam": SharpnessAware, "sgd": MomentumSGD}
 )
 """Optimisers by name: (parameter vector, gradient vector, spec) -> optimiser."""
 

@@ -20,7 +20,10 @@ class RunSpec:
     ``stop_loss_nats`` after an epoch, or after ``max_epochs``; ``loss`` is "cross_entropy", in nats, or "squared",
     ‖u − y‖²/(2n) against one-hot labels, which has no unit. ``gate``, ``gate_noise`` and ``gate_ridge`` are those of
     the optimiser "gated_adamw" (see `models.optimisers`). ``seed`` tells replicates of a configuration apart
-    under the zoo's ``root_seed``.
+    under the zoo's ``root_seed``. ``initial_scale`` multiplies every initial weight, ``output_scale`` those of the
+    output layer once more. ``augmentation`` is one of `models.augment.AUGMENTATIONS`, applied to every batch;
+    ``patience`` above 0 holds a tenth of the sample out and stops early (see `models.early_stopping`); ``sam_radius``
+    is that of the optimiser "sam".
     """
 
     data: DataSpec
@@ -43,6 +46,11 @@ class RunSpec:
     gate_ridge: float = 1.0
     seed: int = 0
     root_seed: int = 0
+    initial_scale: float = 1.0
+    output_scale: float = 1.0
+    augmentation: str = "none"
+    patience: int = 0
+    sam_radius: float = 0.05
 
 
 def as_dict(spec: Any) -> dict[str, Any]:

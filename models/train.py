@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from gapbench.datasets.law import noisy_law_errors, noisy_law_losses
 from gapbench.datasets.seeds import derive_seed, generator
 from gapbench.datasets.spec import Split
-from gapbench.models.build import build
+from gapbench.models.augment import augmentation
+from gapbench.models.build import ARCHITECTURES, Architecture, build
+from gapbench.models.early_stopping import Best, fitted_part, held_out_part
 from gapbench.models.flat import flatten
 from gapbench.models.losses import Loss, loss_named
 from gapbench.models.optimisers import GatedAdamW, MomentumSGD, optimiser
+from gapbench.models.sharpness_aware import SharpnessAware
 from gapbench.models.spec import RunSpec
 from gapbench.models.trained import Checkpoint, History, Outcome, TestResults, Trained, Trajectory
 
@@ -37,29 +40,32 @@ def train(
     trajectory_epochs: Collection[int] = (),
     checkpoints: bool = False,
     progress: Progress | None = None,
+    architectures: Mapping[str, Architecture] = ARCHITECTURES,
 ) -> tuple[Trained, Outcome, TestResults]:
     """Train the network of a spec until its training loss is at most ``stop_loss_nats``, or for ``max_epochs``.
 
     The loss that stops it is that of the whole training set in evaluation mode after an epoch. Training also stops,
-    without having converged, once that loss is not finite. The state dict after each of ``trajectory_epochs`` is kept
-    (epoch 0 is the initial network), and, with ``checkpoints``, those along the whole path. Every draw comes from
-    generators derived from the spec's seeds; the global generator, which dropout uses, is seeded for the run and
-    restored after it.
+    without having converged, once that loss is not finite, and, with ``patience``, once the error of the held-out
+    examples has not fallen for so many epochs; the network is then that of the epoch where it was lowest, and the
+    history ends there. The state dict after each of ``trajectory_epochs`` is kept (epoch 0 is the initial network),
+    and, with ``checkpoints``, those along the whole path. Every draw comes from generators derived from the spec's
+    seeds; the global generator, which dropout uses, is seeded for the run and restored after it.
     """
     started = time.perf_counter()
-    sample, test = data
+    sample, held_out, test = fitted_part(spec, data[0]), held_out_part(spec, data[0]), data[1]
     seeds = (spec.root_seed, "train", spec.seed)
-    network = build(spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(*seeds, "initialisation"))
+    shape = tuple(sample.inputs.shape[1:])
+    network = build(spec, shape, sample.classes, generator(*seeds, "initialisation"), architectures)
     initial = _copy_state(network)
     values, gradients = flatten(network)
-    rule, objective = optimiser(spec, values, gradients), loss_named(spec.loss)
+    rule, objective = optimiser(_of_size(spec, len(sample)), values, gradients), loss_named(spec.loss)
+    augment, draws = augmentation(spec.augmentation, shape), generator(*seeds, "augmentation")
     order = generator(*seeds, "order")
     inputs = _channels_last(sample.inputs)
-    loss, right = _loss_and_right(network, objective, inputs, sample.labels)
-    steps, losses, errors, lengths, sizes, forgotten = [0], [loss], [_error(right)], [0.0], [0.0], [0]
-    gates = [0.0]
+    curve = _Curve(network, objective, inputs, sample.labels)
     states = {0: initial} if 0 in trajectory_epochs else {}
     path = [Checkpoint(0, 0.0, initial)] if checkpoints else []
+    best = Best(spec.patience)
     step = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(*seeds, "dropout"))
@@ -70,34 +76,36 @@ def train(
             network.train()
             length = opened = 0.0
             for batch, labels in zip(batches, batch_labels, strict=True):
+                seen = batch if augment is None else augment(batch, draws)
                 rule.before_backward()
-                objective.mean(network(batch), labels).backward()  # type: ignore[no-untyped-call]
+                objective.mean(network(seen), labels).backward()  # type: ignore[no-untyped-call]
+                if isinstance(rule, SharpnessAware):
+                    rule.ascend()
+                    objective.mean(network(seen), labels).backward()  # type: ignore[no-untyped-call]
                 length += rule.step()
                 opened += rule.gate_open if isinstance(rule, GatedAdamW) else 0.0
                 step += 1
                 if checkpoints and step >= CHECKPOINT_RATIO * path[-1].steps:
                     path.append(Checkpoint(step, step * rule.step_size, _copy_state(network)))
-            before = right
-            loss, right = _loss_and_right(network, objective, inputs, sample.labels)
-            steps.append(steps[-1] + len(batches))
-            losses.append(loss)
-            errors.append(_error(right))
-            lengths.append(lengths[-1] + length)
-            sizes.append(steps[-1] * rule.step_size)
-            forgotten.append(int((before & ~right).sum()))
-            gates.append(opened / len(batches))
+            loss = curve.extend(len(batches), length, rule.step_size, opened / len(batches))
             if epoch in trajectory_epochs:
                 states[epoch] = _copy_state(network)
             if progress is not None:
                 progress(epoch, loss)
-            if loss <= spec.stop_loss_nats or not math.isfinite(loss):
+            if held_out is not None:
+                error = _error(_outputs(network, held_out.inputs).argmax(dim=1) == held_out.labels)
+                if best.improves(error):
+                    best = Best(spec.patience, error, epoch, _copy_state(network))
+            if loss <= spec.stop_loss_nats or not math.isfinite(loss) or (held_out and best.is_over(epoch)):
                 break
     seconds = time.perf_counter() - started
-    columns = (steps, losses, errors, lengths, sizes, forgotten)
-    history = History(*(torch.tensor(column, dtype=torch.float64) for column in columns))
-    if isinstance(rule, GatedAdamW):
-        history = replace(history, gate_open=torch.tensor(gates, dtype=torch.float64))
-    final = build(spec, tuple(sample.inputs.shape[1:]), sample.classes, generator(*seeds, "initialisation"))
+    history = curve.history(gated=isinstance(rule, GatedAdamW))
+    if best.state is not None:
+        network.load_state_dict(best.state)
+        history, step = history.until(best.epoch), curve.steps[best.epoch]
+        states = {epoch: state for epoch, state in states.items() if epoch <= best.epoch}
+        path = [point for point in path if point.steps <= step]
+    final = build(spec, shape, sample.classes, generator(*seeds, "initialisation"), architectures)
     final.load_state_dict(_copy_state(network))
     final.eval()
     if checkpoints and path[-1].steps < step:
@@ -110,10 +118,44 @@ def train(
     return trained, outcome, results
 
 
+class _Curve:
+    """The training curve while it grows: a column for each record of `History`, an entry an epoch."""
+
+    def __init__(self, network: nn.Module, objective: Loss, inputs: Tensor, labels: Tensor) -> None:
+        self.network, self.objective, self.inputs, self.labels = network, objective, inputs, labels
+        loss, self.right = _loss_and_right(network, objective, inputs, labels)
+        self.steps, self.losses, self.errors = [0], [loss], [_error(self.right)]
+        self.lengths, self.sizes, self.forgotten, self.gates = [0.0], [0.0], [0], [0.0]
+
+    def extend(self, steps: int, length: float, step_size: float, gate: float) -> float:
+        """Record an epoch of so many steps of that size, whose lengths add up to ``length``; its training loss."""
+        before = self.right
+        loss, self.right = _loss_and_right(self.network, self.objective, self.inputs, self.labels)
+        self.steps.append(self.steps[-1] + steps)
+        self.losses.append(loss)
+        self.errors.append(_error(self.right))
+        self.lengths.append(self.lengths[-1] + length)
+        self.sizes.append(self.steps[-1] * step_size)
+        self.forgotten.append(int((before & ~self.right).sum()))
+        self.gates.append(gate)
+        return loss
+
+    def history(self, *, gated: bool) -> History:
+        """The records so far; those of the gate where there is one."""
+        columns = (self.steps, self.losses, self.errors, self.lengths, self.sizes, self.forgotten)
+        history = History(*(torch.tensor(column, dtype=torch.float64) for column in columns))
+        return replace(history, gate_open=torch.tensor(self.gates, dtype=torch.float64)) if gated else history
+
+
+def _of_size(spec: RunSpec, size: int) -> RunSpec:
+    """The spec as optimisers see it: with the size of the sample that they step on."""
+    return replace(spec, data=replace(spec.data, train_size=size))
+
+
 def _outcome(
     spec: RunSpec, network: nn.Module, test: Split, history: History, seconds: float
 ) -> tuple[Outcome, TestResults]:
-    outputs = _outputs(network, _channels_last(test.inputs))
+    outputs = _outputs(network, test.inputs)
     right = outputs.argmax(dim=1) == test.labels
     noise = spec.data.label_noise
     errors = noisy_law_errors(right, noise, test.classes)
@@ -154,7 +196,7 @@ def _error(right: Tensor) -> float:
 def _outputs(network: nn.Module, inputs: Tensor) -> Tensor:
     network.eval()
     with torch.inference_mode():
-        return torch.cat([network(batch) for batch in torch.split(inputs, EXAMPLES_AT_ONCE)]).double()
+        return torch.cat([network(batch) for batch in torch.split(_channels_last(inputs), EXAMPLES_AT_ONCE)]).double()
 
 
 def _channels_last(inputs: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ class History:
     step_size: Float[Tensor, " epochs"] | None = None
     forgotten: Float[Tensor, " epochs"] | None = None
     gate_open: Float[Tensor, " epochs"] | None = None
+
+    def until(self, epoch: int) -> History:
+        """The curve up to and including an epoch."""
+        kept = {f.name: column[: epoch + 1] for f in fields(self) if (column := getattr(self, f.name)) is not None}
+        return replace(self, **kept)
 
 
 @dataclass(frozen=True)
