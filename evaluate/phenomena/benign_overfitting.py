@@ -83,7 +83,7 @@ def theory(spectrum: Array, n: int, b: float = 1.0) -> tuple[int, float]:
 def cells(settings: Settings) -> list[Cell]:
     """A cell a spectrum and seed."""
     return [
-        Cell({"spectrum": name, "seed": seed}, work=len(values) / settings.n)
+        Cell({"spectrum": name, "seed": seed}, work=float(len(values) * settings.n))
         for name, values in spectra(settings.n).items()
         for seed in range(settings.seeds)
     ]

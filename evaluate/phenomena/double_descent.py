@@ -36,6 +36,7 @@ from gapbench.models.spec import RunSpec
 
 FEATURES, SAMPLES = "weak features, by p", "weak features, by n"
 WIDTH, EPOCHS, STEPS = "network, by width", "network, by epochs", "two scales, by steps"
+A_CELL = 25
 FIXED = 40
 """The examples while the features vary, and the features while the examples do."""
 
@@ -58,11 +59,11 @@ class Settings:
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """A cell a replicate of the exact parts, and a cell a network."""
+    """A cell some replicates of the exact parts, and a cell a network."""
     exact = [
-        Cell({"part": part, "seed": seed}, work=0.04)
+        Cell({"part": part, "first": first}, work=0.1)
         for part in (FEATURES, SAMPLES, STEPS)
-        for seed in range(settings.replicates)
+        for first in range(0, settings.replicates, A_CELL)
     ]
     steps = settings.train_size * settings.epochs / 600_000
     by_width = [
@@ -75,18 +76,24 @@ def cells(settings: Settings) -> list[Cell]:
 
 
 def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
-    """One replicate of an exact sweep, or one network."""
-    part, seed = cell.where["part"], cell.where["seed"]
-    if part == FEATURES:
-        yield from sweep([(FIXED, p) for p in settings.grid], seed, bench)
-    elif part == SAMPLES:
-        yield from sweep([(n, FIXED) for n in settings.grid], seed, bench)
-    elif part == STEPS:
-        yield from two_scales(seed, bench)
-    elif part == WIDTH:
-        yield from by_width(cell.where["width"], seed, settings, bench)
-    else:
-        yield from by_epochs(seed, settings, bench)
+    """Some replicates of an exact sweep, or one network."""
+    part = cell.where["part"]
+    if part == WIDTH:
+        yield from by_width(cell.where["width"], cell.where["seed"], settings, bench)
+        return
+    if part == EPOCHS:
+        yield from by_epochs(cell.where["seed"], settings, bench)
+        return
+    for seed in range(cell.where["first"], min(cell.where["first"] + A_CELL, settings.replicates)):
+        for row in _exact(part, seed, settings, bench):
+            yield {"seed": seed, **row}
+
+
+def _exact(part: str, seed: int, settings: Settings, bench: Bench) -> Iterator[Row]:
+    if part == STEPS:
+        return two_scales(seed, bench)
+    pairs = [(FIXED, place) if part == FEATURES else (place, FIXED) for place in settings.grid]
+    return sweep(pairs, seed, bench)
 
 
 def two_scales(seed: int, bench: Bench) -> Iterator[Row]:
@@ -213,15 +220,15 @@ DOUBLE_DESCENT = Phenomenon(
     source="belkin2019; belkin2020; nakkiran2020; nakkiran2021; heckel2021",
     quick=Settings(
         grid=(4, 8, 12, 16, 20, 24, 28, 30, 34, 37, 38, 40, 42, 43, 46, 50, 56, 64, 80, 100, 130, 160, 200),
-        replicates=200,
+        replicates=100,
         data="digits",
         train_size=1000,
         label_noise=0.2,
-        widths=(3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 96, 192),
-        epochs=600,
+        widths=(3, 4, 6, 8, 12, 16, 24, 32, 64, 192),
+        epochs=500,
         seeds=5,
-        time_width=128,
-        time_epochs=600,
+        time_width=64,
+        time_epochs=500,
         time_label_noise=0.2,
     ),
     full=Settings(

@@ -66,8 +66,11 @@ def patterns(bench: Bench, seed: int) -> tuple[Split, Split]:
 
 def cells(settings: Settings) -> list[Cell]:
     """A cell an activation and seed."""
+    work = float(settings.epochs * settings.depth)
     return [
-        Cell({"activation": activation, "seed": seed}) for activation in (TANH, RELU) for seed in range(settings.seeds)
+        Cell({"activation": activation, "seed": seed}, work)
+        for activation in (TANH, RELU)
+        for seed in range(settings.seeds)
     ]
 
 

@@ -53,7 +53,8 @@ class Settings:
 
 def cells(settings: Settings) -> list[Cell]:
     """A cell a seed: rounds of pruning follow one another."""
-    return [Cell({"seed": seed}) for seed in range(settings.seeds)]
+    work = float(settings.train_size * settings.width * settings.epochs * settings.rounds)
+    return [Cell({"seed": seed}, work) for seed in range(settings.seeds)]
 
 
 def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
@@ -173,7 +174,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 
 LOTTERY_TICKET = Phenomenon(
     name="lottery_ticket",
-    source="frankle2019lottery",
+    source="frankle2019",
     quick=Settings("digits", 1000, 100, 2, 0.003, 50, 15, 0.2, 18, 5),
     full=Settings("mnist", 55_000, 300, 2, 0.0012, 60, 50, 0.2, 25, 5),
     cells=cells,

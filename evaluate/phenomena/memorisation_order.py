@@ -1,6 +1,6 @@
 """Networks learn simple patterns before they memorise: real data and noise are learned in different ways.
 
-Paper: Arpit et al. 2017 (arXiv:1706.05394).
+Paper: Arpit et al. 2017, a closer look at memorization in deep networks (arXiv:1706.05394).
 
 Claim: on real data some examples are easy for every initialisation and are learned in the first epoch, on random data
 all are equal; the loss is sensitive to few training examples on real data and to most on random data; random data make
@@ -57,7 +57,8 @@ class Settings:
 
 def cells(settings: Settings) -> list[Cell]:
     """A cell a kind of data and seed."""
-    return [Cell({"data": kind, "seed": seed}) for kind in KINDS for seed in range(settings.seeds)]
+    work = float(settings.train_size * settings.width * (settings.epochs + settings.initialisations))
+    return [Cell({"data": kind, "seed": seed}, work) for kind in KINDS for seed in range(settings.seeds)]
 
 
 def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:

@@ -15,7 +15,7 @@ architectures lies above 0.8, and at corruption 1 it has an interval that holds 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas
 
@@ -77,7 +77,10 @@ def cells(settings: Settings) -> list[Cell]:
         levels = settings.levels if network.name in settings.level_architectures else ()
         kinds = [*RANDOMISATIONS, *(f"labels random with probability {level:g}" for level in levels)]
         found += [
-            Cell({"network": network.name, "randomisation": kind, "seed": seed}, work=float(network.depth))
+            Cell(
+                {"network": network.name, "randomisation": kind, "seed": seed},
+                work=float(network.depth * network.width * settings.train_size),
+            )
             for kind in kinds
             for seed in range(settings.seeds)
         ]
@@ -167,20 +170,31 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 
 MLP1 = Architecture("MLP 1x512", "mlp", 512, 1, 0.01)
 MLP3 = Architecture("MLP 3x512", "mlp", 512, 3, 0.01)
-CNN = Architecture("CNN", "cnn", 32, 3, 0.05)
+CNN = Architecture("CNN", "cnn", 48, 3, 0.05, "batch")
+ALEXNET = Architecture("AlexNet", "alexnet_small", 24, 2, 0.02)
+INCEPTION = Architecture("Inception", "inception_small", 24, 1, 0.05)
+INCEPTION_NORM = Architecture("Inception, batch norm", "inception_small", 24, 1, 0.05, "batch")
+SIX = (MLP1, MLP3, CNN, ALEXNET, INCEPTION, INCEPTION_NORM)
 
 RANDOMISATION = Phenomenon(
     name="randomisation",
     source="zhang2017, figure 1 and table 1",
-    quick=Settings((MLP1, MLP3, CNN), 200, 1000, 20, 400, (0.25, 0.75), ("MLP 1x512", "CNN"), 3),
+    quick=Settings(SIX, 100, 1000, 10, 400, (0.25, 0.75), ("MLP 1x512", "CNN"), 3),
     full=Settings(
-        (MLP1, MLP3, CNN),
+        (
+            MLP1,
+            MLP3,
+            replace(CNN, width=128),
+            replace(ALEXNET, width=64),
+            replace(INCEPTION, width=96, depth=3),
+            replace(INCEPTION_NORM, width=96, depth=3),
+        ),
         50_000,
         None,
         128,
         1000,
         (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9),
-        ("MLP 1x512", "CNN"),
+        tuple(one.name for one in SIX),
         5,
     ),
     cells=cells,

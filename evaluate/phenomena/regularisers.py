@@ -58,7 +58,7 @@ class Settings:
 def cells(settings: Settings) -> list[Cell]:
     """A cell a regulariser, kind of labels and seed; early stopping is read off the run without regularisers."""
     return [
-        Cell({"regulariser": name, "labels": labels, "seed": seed})
+        Cell({"regulariser": name, "labels": labels, "seed": seed}, work=float(settings.train_size * settings.epochs))
         for name in REGULARISERS
         for labels in ("true", "random")
         for seed in range(settings.seeds)
@@ -150,7 +150,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 REGULARISERS_ENTRY = Phenomenon(
     name="regularisers",
     source="zhang2017, section 3",
-    quick=Settings("digits", 400, None, "mlp", 128, 2, 0.05, 20, 150, 5),
+    quick=Settings("digits", 400, None, "mlp", 128, 2, 0.05, 20, 100, 5),
     full=Settings("cifar10", 50_000, None, "cnn", 128, 4, 0.05, 128, 300, 5),
     cells=cells,
     run=run,

@@ -70,7 +70,7 @@ def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
     margin = -math.inf
     for _ in range(settings.steps):
         outputs = y * network(x)
-        margin = float(outputs.min())
+        margin = float(outputs.detach().min())
         if margin >= 1:
             break
         optimiser.zero_grad()

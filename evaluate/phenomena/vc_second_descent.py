@@ -86,7 +86,7 @@ def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
         "test_error": test_error,
         "train_error": train_error,
         "residual": float((fitted - torch.eye(train.classes, dtype=torch.float64)[train.labels]).abs().max()),
-        "squared_norm": float(output_layer(network).weight.double().square().sum()),
+        "squared_norm": float(output_layer(network).weight.detach().double().square().sum()),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         **bench.read(Trained(network.eval(), initial, train), READ),
     }
@@ -100,7 +100,10 @@ def output_layer(network: nn.Module) -> nn.Linear:
 def random_network(train: Split, features: int, stream: torch.Generator) -> nn.Sequential:
     """A network with a random first layer, whose features have a mean squared length of 1 on the training sample."""
     inputs = train.inputs[0].numel()
-    network = nn.Sequential(nn.Flatten(), nn.Linear(inputs, features), nn.ReLU(), nn.Linear(features, train.classes))
+    # Modules draw initial values from the global generator; these are thrown away, and that generator put back.
+    with torch.random.fork_rng(devices=[]):
+        layers = nn.Linear(inputs, features), nn.ReLU(), nn.Linear(features, train.classes)
+    network = nn.Sequential(nn.Flatten(), *layers)
     first, last = network[1], network[3]
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)

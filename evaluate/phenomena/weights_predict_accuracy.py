@@ -49,7 +49,10 @@ class Settings:
 
 def cells(settings: Settings) -> list[Cell]:
     """A cell some networks, for the cost of loading the data."""
-    return [Cell({"first": first}) for first in range(0, settings.networks, settings.a_cell)]
+    return [
+        Cell({"first": first}, work=float(settings.train_size * settings.a_cell))
+        for first in range(0, settings.networks, settings.a_cell)
+    ]
 
 
 def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
@@ -138,7 +141,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 WEIGHTS_PREDICT_ACCURACY = Phenomenon(
     name="weights_predict_accuracy",
     source="unterthiner2020, table 2",
-    quick=Settings("digits", 400, "mlp", 2, 300, 20, 800),
+    quick=Settings("digits", 400, "mlp", 2, 240, 20, 800),
     full=Settings("mnist", 60_000, "cnn", 3, 10_000, 10, None),
     cells=cells,
     run=run,
