@@ -54,11 +54,8 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         return
     hue: dict[str, Any] = {"color": colours(1)[0]}
     if panel.hue is not None:
-        levels = (
-            list(dict.fromkeys(data[panel.hue]))
-            if data[panel.hue].dtype == object
-            else sorted(data[panel.hue].unique())
-        )
+        numbers = pd.api.types.is_numeric_dtype(data[panel.hue])
+        levels = sorted(data[panel.hue].unique()) if numbers else list(dict.fromkeys(data[panel.hue]))
         names = [_named(level) for level in levels]
         data = data.assign(**{panel.hue: data[panel.hue].map(_named)})
         palette = dict(zip(names, colours(len(names), RAMP), strict=True))
@@ -86,7 +83,8 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         seaborn.scatterplot(data=data, x=panel.x, y=panel.y, s=18, alpha=0.7, ax=axes, **hue, **style)
     else:
         seaborn.barplot(data=data, x=panel.x, y=panel.y, errorbar=("ci", 95), seed=0, n_boot=200, ax=axes, **hue)
-        axes.tick_params(axis="x", rotation=30)
+        if not pd.api.types.is_numeric_dtype(data[panel.x]):
+            axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=30, ha="right")
     _reference(panel, data, axes, hue.get("palette"))
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
     if "x" in panel.log:

@@ -160,7 +160,6 @@ BENIGN_OVERFITTING = Phenomenon(
             "noise_excess",
             "k*/n + n/R",
             "excess risk over σ²",
-            hue="spectrum",
             kind="points",
             log="xy",
         ),

@@ -239,7 +239,7 @@ IMPLICIT_BIAS = Phenomenon(
             log="xy",
         ),
         Panel(
-            "Nuclear norm of the solution over the least one (dashed)",
+            "Nuclear norm of the solution",
             "start",
             "nuclear_norm",
             "size of the start",

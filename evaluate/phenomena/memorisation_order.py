@@ -16,8 +16,9 @@ have intervals above 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import pandas
@@ -33,7 +34,7 @@ from gapbench.evaluate.phenomena.verdict import Verdict, above, shown, verdict
 from gapbench.models.spec import RunSpec
 
 REAL, RANDOM_X, RANDOM_Y, NOISY = "real data", "random inputs", "random labels", "40 % random labels"
-KINDS = {
+KINDS: Mapping[str, dict[str, Any]] = {
     REAL: {},
     RANDOM_X: {"pixels": "gaussian_pixels"},
     RANDOM_Y: {"label_noise": 1.0},
@@ -139,7 +140,8 @@ def judge(table: pandas.DataFrame) -> Verdict:
     end = table[table["moment"] == "end"].set_index(["data", "seed"])
 
     def less(column: str, first: str, second: str) -> pandas.Series:
-        return end[column].loc[first] - end[column].loc[second]
+        found: pandas.Series = end[column].loc[first] - end[column].loc[second]
+        return found
 
     return verdict(
         [

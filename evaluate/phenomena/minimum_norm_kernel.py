@@ -77,7 +77,8 @@ def wavelets(images: Tensor) -> Tensor:
     kernels = torch.cat(waves)[:, None]
     found = []
     for batch in torch.split(images, 500):
-        response = conv2d(batch, kernels, stride=2, padding=side // 2).unflatten(1, (-1, 2)).norm(dim=2)
+        response = conv2d(batch, kernels, stride=2, padding=side // 2)
+        response = response.view(len(batch), -1, 2, *response.shape[2:]).norm(dim=2)
         found.append(torch.cat([avg_pool2d(response, 2), avg_pool2d(batch, 4)], dim=1))
     return torch.cat(found)
 

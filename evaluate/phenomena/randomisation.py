@@ -14,8 +14,9 @@ architectures lies above 0.8, and at corruption 1 it has an interval that holds 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas
 
@@ -33,7 +34,7 @@ from gapbench.evaluate.statistics.interval import Interval
 from gapbench.models.spec import RunSpec
 
 TRUE, RANDOM = "true labels", "random labels"
-RANDOMISATIONS = {
+RANDOMISATIONS: Mapping[str, dict[str, Any]] = {
     TRUE: {},
     "half the labels random": {"label_noise": 0.5},
     RANDOM: {"label_noise": 1.0},
@@ -154,7 +155,8 @@ def with_levels(table: pandas.DataFrame) -> pandas.DataFrame:
     """The runs whose labels alone are random, of the architectures that were trained at several levels."""
     labels = table[table["corruption"].notna()]
     levels = labels.groupby("network")["corruption"].transform("nunique")
-    return labels[levels == levels.max()]
+    found: pandas.DataFrame = labels[levels == levels.max()]
+    return found
 
 
 def beside(table: pandas.DataFrame) -> Sequence[Beside]:

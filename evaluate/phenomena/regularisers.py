@@ -13,8 +13,9 @@ test error, as in the paper: it looks at the test set, which flatters it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy
 import pandas
@@ -28,7 +29,7 @@ from gapbench.evaluate.phenomena.verdict import Verdict, above, at_least, shown,
 from gapbench.models.spec import RunSpec
 
 NONE = "none"
-REGULARISERS = {
+REGULARISERS: Mapping[str, dict[str, Any]] = {
     NONE: {},
     "weight decay": {"weight_decay": 1e-3},
     "dropout": {"dropout": 0.3},

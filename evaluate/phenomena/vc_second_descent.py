@@ -159,7 +159,9 @@ def judge(table: pandas.DataFrame) -> Verdict:
 def beside(table: pandas.DataFrame) -> Sequence[Beside]:
     """The places of the peaks."""
     means = table.groupby("features")[["test_error", "squared_norm"]].mean()
-    error_peak, norm_peak = int(means["test_error"].iloc[1:].idxmax()), int(means["squared_norm"].idxmax())
+    places = means.index.to_numpy(dtype=int)
+    error_peak = places[1 + means["test_error"].to_numpy()[1:].argmax()]
+    norm_peak = places[means["squared_norm"].to_numpy().argmax()]
     n = int(table["n"].iloc[0])
     rho = shown(spearman_interval(table[table["features"] > n], "squared_norm", "test_error"))
     return [

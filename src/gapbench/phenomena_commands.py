@@ -34,10 +34,12 @@ WORK = options(
 @click.command()
 @click.argument("name", required=False, shell_complete=completion.complete_phenomenon)
 @click.option("--list", "listed", is_flag=True, help="List the phenomena.")
+@click.option("--index", "indexed", is_flag=True, help="Print sources, claims and rules of all as Markdown.")
 @WORK
 def phenomenon(
     name: str | None,
     listed: bool,
+    indexed: bool,
     settings: str,
     out: Path,
     seed: int,
@@ -63,6 +65,11 @@ def phenomenon(
         width = max(map(len, PHENOMENA))
         for entry in PHENOMENA.values():
             click.echo(f"{entry.name:{width}}  {entry.title}")
+        return
+    if indexed:
+        from gapbench.reports.phenomena_index import index
+
+        click.echo(index(PHENOMENA.values()), nl=False)
         return
     if name is None:
         raise InputError("name a phenomenon, or list them with: gapbench phenomenon --list")
