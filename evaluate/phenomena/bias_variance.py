@@ -156,7 +156,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 BIAS_VARIANCE = Phenomenon(
     name="bias_variance",
     source="neal2018",
-    quick=Settings("digits", 1397, 100, (8, 16, 32, 64, 128, 256), 0.05, 20, 400, 3, 2, 4),
+    quick=Settings("digits", 1397, 100, (8, 16, 32, 64, 128, 256), 0.05, 20, 300, 3, 2, 4),
     full=Settings("mnist", 60_000, 100, (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096), 0.05, 20, 2000, 20, 10, 10),
     cells=cells,
     run=run,

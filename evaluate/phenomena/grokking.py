@@ -106,7 +106,7 @@ def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
             "step": mark * settings.batches,
             "train_accuracy": 1 - error(trained.network, data[0]),
             "test_accuracy": 1 - error(trained.network, data[1]),
-            **(bench.read(trained, READ) if cell.where["optimiser"] == ADAMW and number % 6 == 0 else {}),
+            **(bench.read(trained, READ) if cell.where["optimiser"] == ADAMW and number % 8 == 0 else {}),
         }
 
 
@@ -176,7 +176,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 GROKKING = Phenomenon(
     name="grokking",
     source="power2022; arXiv:2605.01172",
-    quick=Settings("modular_division", 47, 0.6, 256, 0.01, 1.0, 8, 350, 60, 5),
+    quick=Settings("modular_division", 31, 0.7, 256, 0.01, 1.0, 8, 300, 60, 5),
     full=Settings("modular_division", 97, 0.25, 512, 0.01, 1.0, 8, 20_000, 300, 10),
     cells=cells,
     run=run,

@@ -191,7 +191,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 INFORMATION_PLANE = Phenomenon(
     name="information_plane",
     source="shwartzziv2017; saxe2018",
-    quick=Settings(6, 3, 400, 256, 0.05, 6),
+    quick=Settings(6, 3, 250, 256, 0.05, 5),
     full=Settings(6, 4, 8000, 256, 0.02, 30),
     cells=cells,
     run=run,

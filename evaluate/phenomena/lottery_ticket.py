@@ -175,7 +175,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 LOTTERY_TICKET = Phenomenon(
     name="lottery_ticket",
     source="frankle2019",
-    quick=Settings("digits", 1000, 100, 2, 0.003, 50, 15, 0.2, 18, 5),
+    quick=Settings("digits", 1000, 100, 2, 0.003, 50, 10, 0.3, 10, 5),
     full=Settings("mnist", 55_000, 300, 2, 0.0012, 60, 50, 0.2, 25, 5),
     cells=cells,
     run=run,

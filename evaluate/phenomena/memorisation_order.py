@@ -193,7 +193,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 MEMORISATION_ORDER = Phenomenon(
     name="memorisation_order",
     source="arpit2017",
-    quick=Settings("digits", 400, 128, 0.02, 20, 150, 30, 5),
+    quick=Settings("digits", 300, 64, 0.02, 20, 120, 15, 5),
     full=Settings("cifar10", 1000, 4096, 0.01, 64, 500, 100, 10),
     cells=cells,
     run=run,

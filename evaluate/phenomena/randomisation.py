@@ -181,7 +181,7 @@ SIX = (MLP1, MLP3, CNN, ALEXNET, INCEPTION, INCEPTION_NORM)
 RANDOMISATION = Phenomenon(
     name="randomisation",
     source="zhang2017, figure 1 and table 1",
-    quick=Settings(SIX, 100, 1000, 10, 400, (0.25, 0.75), ("MLP 1x512", "CNN"), 3),
+    quick=Settings(SIX, 80, 500, 10, 300, (0.25, 0.75), ("MLP 1x512", "CNN"), 3),
     full=Settings(
         (
             MLP1,

@@ -123,7 +123,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 ROBUSTNESS_LAW = Phenomenon(
     name="robustness_law",
     source="bubecksellke2021, theorem 1",
-    quick=Settings(100, 20, (16, 32, 64, 128, 256, 512, 1024), 4000, 5),
+    quick=Settings(60, 20, (16, 32, 64, 128, 256, 512), 3000, 5),
     full=Settings(1000, 50, (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384), 50_000, 10),
     cells=cells,
     run=run,

@@ -179,7 +179,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 UNIFORM_CONVERGENCE_FAILS = Phenomenon(
     name="uniform_convergence_fails",
     source="nagarajan2019uniform",
-    quick=Settings("mnist", (128, 256, 512, 1024, 2048), 128, 3, 0.001, 5, (32, 128, 512), 40, 5000),
+    quick=Settings("mnist", (128, 256, 512, 1024, 2048), 128, 3, 0.002, 5, (32, 128, 512), 40, 2000),
     full=Settings("mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 0.0001, 10, (32, 128, 512, 2048), 40, None),
     cells=cells,
     run=run,

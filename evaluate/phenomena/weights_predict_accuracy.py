@@ -141,7 +141,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 WEIGHTS_PREDICT_ACCURACY = Phenomenon(
     name="weights_predict_accuracy",
     source="unterthiner2020, table 2",
-    quick=Settings("digits", 400, "mlp", 2, 240, 20, 800),
+    quick=Settings("digits", 300, "mlp", 2, 200, 20, 800),
     full=Settings("mnist", 60_000, "cnn", 3, 10_000, 10, None),
     cells=cells,
     run=run,
