@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 import pandas
 import pytest
 
+from gapbench.evaluate.phenomena import PHENOMENA
 from gapbench.evaluate.phenomena.bench import MEASURE, Bench
-from gapbench.evaluate.phenomena.experiment import experiment, folder, plan
+from gapbench.evaluate.phenomena.experiment import _work, experiment, folder, plan
 from gapbench.evaluate.phenomena.intervals import mean_interval
 from gapbench.evaluate.phenomena.phenomenon import Beside, Cell, Follow, Phenomenon, Row
 from gapbench.evaluate.phenomena.verdict import Verdict, above, shown, verdict
@@ -141,6 +143,16 @@ def test_the_plan_scales_measured_seconds_by_work(tmp_path: Path) -> None:
     assert "150 cells, 150 to do, 12.5 times the work of quick settings" in plan(PLANTED, "full", tmp_path)
     experiment(PLANTED, "quick", tmp_path, progress=False)
     assert plan(PLANTED, "quick", tmp_path) == "planted, quick: 12 cells, 0 to do"
+
+
+def test_a_worker_finds_the_phenomenon_by_its_name() -> None:
+    """What `--jobs 2` sends to a process: the name, a cell, the settings and a bench."""
+    entry = PHENOMENA["sample_complexity"]
+    cell, bench = entry.cells(entry.quick)[0], Bench("sample_complexity")
+    sent = pickle.loads(pickle.dumps((_work, ("sample_complexity", cell, entry.quick, bench))))
+    here = _work("sample_complexity", cell, entry.quick, bench, entry)
+    there = sent[0](*sent[1])
+    assert there[:2] == here[:2]
 
 
 def test_progress_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import numpy
 import pandas
 import pytest
 import torch
+from scipy.linalg import cho_factor
 
 from gapbench.evaluate.phenomena.minimum_norm_kernel import extrapolated, gaussian, wavelets
 
@@ -15,6 +16,13 @@ def test_the_kernel_is_that_of_the_formula() -> None:
     x, y = rng.standard_normal((5, 3)), rng.standard_normal((4, 3))
     naive = [[numpy.exp(-((a - b) ** 2).sum() / (2 * 1.5**2)) for b in y] for a in x]
     assert numpy.allclose(gaussian(x, y, 1.5), naive)
+
+
+def test_the_gram_matrix_is_factored_in_its_own_memory() -> None:
+    x = numpy.random.default_rng(0).standard_normal((40, 3))
+    for own, shares in ((gaussian(x, x, 1.0).T, True), (gaussian(x, x, 1.0), False)):
+        factor, _ = cho_factor(own, lower=True, overwrite_a=True, check_finite=False)
+        assert numpy.shares_memory(own, factor) == shares
 
 
 def test_wavelets_see_orientation_and_not_a_constant_background() -> None:
