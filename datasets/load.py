@@ -14,6 +14,7 @@ from gapbench.datasets.errors import InputError, unknown
 from gapbench.datasets.fashion import fashion_mnist
 from gapbench.datasets.folder import folder
 from gapbench.datasets.law import check_label_noise
+from gapbench.datasets.modular import modular_addition, modular_division
 from gapbench.datasets.parity import parity
 from gapbench.datasets.seeds import generator
 from gapbench.datasets.spec import DataSpec, Split
@@ -46,6 +47,8 @@ DATASETS: Mapping[str, Dataset] = MappingProxyType(
         "digits": Dataset(digits),
         "gaussian_mixture": Dataset(gaussian_mixture, frozenset({"dimension", "classes"})),
         "teacher": Dataset(teacher, frozenset({"dimension", "classes"})),
+        "modular_addition": Dataset(modular_addition, frozenset({"classes"})),
+        "modular_division": Dataset(modular_division, frozenset({"classes"})),
         "mnist": Dataset(mnist),
         "cifar10": Dataset(cifar10),
         "npz": Dataset(npz, frozenset({"path", "classes"})),

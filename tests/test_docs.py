@@ -67,3 +67,19 @@ def test_no_registry_and_no_machine_is_named() -> None:
     assert "http" not in lock
     assert "--hash=sha256:" in lock
     assert not re.search(r"index-url|find-links|file:", lock)
+
+
+def test_the_index_of_phenomena_is_current() -> None:
+    from gapbench.evaluate.phenomena import PHENOMENA
+    from gapbench.reports.phenomena_index import index
+
+    stored = (ROOT / "docs/phenomena.md").read_text(encoding="utf-8")
+    assert stored == index(PHENOMENA.values()), "docs/phenomena.md is stale: gapbench phenomenon --index"
+
+
+def test_the_sources_of_phenomena_are_in_the_bibliography() -> None:
+    from gapbench.evaluate.phenomena import PHENOMENA
+    from gapbench.reports.references import bundled, cite
+
+    for entry in PHENOMENA.values():
+        assert all(citation.title or citation.url for citation in cite(entry.source, bundled())), entry.name

@@ -13,6 +13,7 @@ from gapbench import completion
 from gapbench.datasets.errors import InputError
 from gapbench.options import FILE, ONLY, options
 from gapbench.output import deliver, follow, render, store
+from gapbench.phenomena_commands import phenomena, phenomenon
 from gapbench.table_commands import compare, score
 
 TARGETS = ("error_gap", "loss_gap", "clean_error_gap")
@@ -81,6 +82,7 @@ def main() -> None:
     gapbench score models.csv --target gap  score any table of models and measures
     gapbench compare zoos/a zoos/b        say which scores moved, and whether beyond their uncertainty
     gapbench export --format latex        the scores as LaTeX, BibTeX, CSV, Markdown or Parquet
+    gapbench phenomenon double_descent    reproduce a phenomenon of generalization and say whether it was seen
     gapbench measures 'path_*'            list measures
     gapbench check mine.py                test a measure of your own against the contract
     gapbench run quick --measures mine.py read it on every stored network
@@ -434,3 +436,5 @@ def complete(shell: str) -> None:
 
 main.add_command(score)
 main.add_command(compare)
+main.add_command(phenomenon)
+main.add_command(phenomena)

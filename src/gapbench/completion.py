@@ -6,7 +6,7 @@ import ast
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from click.shell_completion import CompletionItem
 
@@ -64,6 +64,33 @@ def complete_zoo(context: click.Context, parameter: click.Parameter, incomplete:
     """Stored zoos that begin so."""
     names = (path.parent.name for path in Path("zoos").glob("*/zoo.toml"))
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def complete_phenomenon(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Phenomena that begin so."""
+    return [CompletionItem(name) for name in phenomenon_names() if name.startswith(incomplete)]
+
+
+def phenomenon_names() -> list[str]:
+    """The names of the phenomena, read off the source: importing them would import torch."""
+    package = find_spec("gapbench.evaluate")
+    folders = package.submodule_search_locations if package is not None else None
+    sources = [
+        file.read_text(encoding="utf-8")
+        for folder in folders or ()
+        for file in (Path(folder) / "phenomena").glob("*.py")
+    ]
+    calls = (node for source in sources for node in ast.walk(ast.parse(source)) if _calls_phenomenon(node))
+    return sorted(
+        keyword.value.value
+        for call in calls
+        for keyword in call.keywords
+        if keyword.arg == "name" and isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str)
+    )
+
+
+def _calls_phenomenon(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Phenomenon"
 
 
 def instructions(shell: str) -> str:

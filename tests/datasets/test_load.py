@@ -32,6 +32,7 @@ def equal(first: Split, second: Split) -> bool:
 def test_the_mapping_is_read_only_and_every_loader_says_what_it_is() -> None:
     bundled = {"digits", "gaussian_mixture", "teacher", "parity", "mnist", "fashion_mnist", "cifar10", "svhn"}
     assert set(DATASETS) >= {*bundled, "folder", "npz", "table"}
+    assert {"modular_addition", "modular_division"} <= set(DATASETS)
     assert gapbench.datasets.DATASETS is DATASETS
     with pytest.raises(TypeError):
         DATASETS["mine"] = DATASETS["digits"]  # type: ignore[index]

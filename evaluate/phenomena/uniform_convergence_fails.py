@@ -1,0 +1,219 @@
+"""Bounds from uniform convergence can grow with the training set while the gap falls.
+
+Paper: Nagarajan & Kolter 2019 (arXiv:1902.04742), figure 1 and theorem 3.1.
+
+Claim: for networks trained to a fixed margin, norm-based bounds grow with the number n of training examples while the
+test error falls, since the distance from the initialisation grows with n; and there is a linear problem where the
+learned classifier generalises, yet errs on a set of examples that is as good a sample as the training set, so no
+uniform bound, however tight, can be small.
+
+Rule: (1) networks: the exponents in n of both spectral bounds of the registry (`bartlett_foster_telgarsky` and
+`neyshabur_pac_spectral` in the form √(C/n)), and of the distance from the initialisation, have intervals above 0, and
+that of the gap in error has one below 0, over seeds; (2) linear: at the largest n, the test error has an interval
+below 0.05 and the error on the mirrored training set (the noise coordinates negated, which leaves the law unchanged)
+one above 0.95, with training error 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy
+import pandas
+
+from gapbench.datasets.spec import DataSpec
+from gapbench.evaluate.phenomena.bench import MEASURE, Bench
+from gapbench.evaluate.phenomena.following import chosen
+from gapbench.evaluate.phenomena.intervals import mean_interval, share_interval, slope_interval
+from gapbench.evaluate.phenomena.phenomenon import Beside, Cell, Follow, Panel, Phenomenon, Row
+from gapbench.evaluate.phenomena.verdict import Verdict, above, at_least, below, shown, verdict
+from gapbench.models.spec import RunSpec
+
+NETWORK, LINEAR = "network", "linear"
+BOUNDS = ("bartlett_foster_telgarsky", "neyshabur_pac_spectral")
+READ = (
+    *BOUNDS,
+    "frobenius_distance",
+    "log_prod_spectral",
+    "log_prod_frobenius",
+    "path_norm",
+    "path_norm_over_margin",
+    "inverse_margin",
+    "fisher_rao",
+    "input_gradient_norm",
+    "geometric_complexity",
+    "class_compactness",
+    "mixup_margin",
+    "critical_sample_ratio",
+    "intrinsic_dimension",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The networks' data, sizes, width, depth and seeds; the sizes and dimensions a example of the linear problem."""
+
+    data: str
+    sizes: tuple[int, ...]
+    width: int
+    depth: int
+    stop_loss_nats: float
+    seeds: int
+    linear_sizes: tuple[int, ...]
+    dimensions_an_example: int
+    test_size: int | None
+
+
+def cells(settings: Settings) -> list[Cell]:
+    """A cell a network, and a cell a linear problem."""
+    networks = [
+        Cell({"part": NETWORK, "n": n, "seed": seed}, work=float(n) * settings.width**2 / 1e6)
+        for n in settings.sizes
+        for seed in range(settings.seeds)
+    ]
+    linear = [
+        Cell({"part": LINEAR, "n": n, "seed": seed}, work=float(n) * max(settings.linear_sizes) / 1e4)
+        for n in settings.linear_sizes
+        for seed in range(settings.seeds)
+    ]
+    return [*networks, *linear]
+
+
+def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
+    """Train a network and read the bounds, or take the one step of the linear problem."""
+    n, seed = cell.where["n"], cell.where["seed"]
+    yield network(n, seed, settings, bench) if cell.where["part"] == NETWORK else linear(n, seed, settings, bench)
+
+
+def network(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
+    """A perceptron trained by SGD (rate 0.1, batches of 64, no momentum) to a fixed small loss, and its bounds.
+
+    A fixed loss stands for the paper's fixed margin of 10 on 99 % of the examples: of ``stop_loss_nats`` nats a margin
+    of about −ln of it is usual. The bounds divide by the margin that was reached.
+    """
+    data = DataSpec(settings.data, n, seed=bench.derived("data", seed), test_size=settings.test_size)
+    spec = RunSpec(
+        data=data,
+        architecture="mlp",
+        width=settings.width,
+        depth=settings.depth,
+        learning_rate=0.1,
+        batch_size=min(64, n),
+        momentum=0.0,
+        stop_loss_nats=settings.stop_loss_nats,
+        max_epochs=20_000,
+        seed=seed,
+        root_seed=bench.seed,
+    )
+    trained, outcome = bench.train(spec)
+    readings = bench.read(trained, READ)
+    complexity = {name: readings.get(f"{MEASURE}{name}", math.nan) for name in (*BOUNDS, "frobenius_distance")}
+    return {
+        # The first is itself a root of a squared complexity, as its paper's bound is linear in it.
+        "spectral_bound": complexity[BOUNDS[0]] / math.sqrt(n),
+        "pac_bayes_bound": math.sqrt(complexity[BOUNDS[1]] / n),
+        "distance": math.sqrt(complexity["frobenius_distance"]),
+        "gap": outcome.error_gap,
+        "test_error": outcome.test_error,
+        "converged": outcome.converged,
+        **readings,
+    }
+
+
+def linear(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
+    """Theorem 3.1: x = (2 y u, x₂), x₂ ~ N(0, 32/D I) in D dimensions, ‖u‖ = 1/√n; one gradient step from 0.
+
+    The step is along Σ y x: w = (2 n u, Σ y_i x₂_i). The mirrored training set has −x₂ in place of x₂.
+    """
+    d = settings.dimensions_an_example * max(settings.linear_sizes)
+    rng = bench.rng(LINEAR, n, seed)
+    labels = rng.choice([-1.0, 1.0], size=n)
+    noise = math.sqrt(32 / d) * rng.standard_normal((n, d))
+    weights = labels @ noise
+    # Both have the signal 2 y ⟨u, 2 n u⟩ = 4 y n ‖u‖² = 4 y.
+    signal = 4.0
+    own = labels * (noise @ weights)
+    # ⟨w₂, x₂⟩ of a fresh example is N(0, 32/D ‖w₂‖²): its test error is a tail of the normal law, exactly.
+    deviation = math.sqrt(32 / d) * float(numpy.linalg.norm(weights))
+    return {
+        "train_error": float((signal + own <= 0).mean()),
+        "mirrored_error": float((signal - own <= 0).mean()),
+        "test_error": 0.5 * math.erfc(signal / deviation / math.sqrt(2)),
+    }
+
+
+def judge(table: pandas.DataFrame) -> Verdict:
+    """The rule of the module's docstring."""
+    networks, linears = (chosen(table, {"part": part}) for part in (NETWORK, LINEAR))
+    largest = linears[linears["n"] == linears["n"].max()]
+    fitted = largest["train_error"] == 0
+    grows = {
+        "spectral_bound": "exponent in n of the spectral bound",
+        "pac_bayes_bound": "exponent in n of the spectral PAC-Bayes bound",
+        "distance": "exponent in n of the distance from the initialisation",
+    }
+    return verdict(
+        [
+            *(above(NETWORK, what, slope_interval(networks, "n", column), 0) for column, what in grows.items()),
+            below(NETWORK, "exponent in n of the gap", slope_interval(networks, "n", "gap"), 0),
+            at_least(LINEAR, "fits with training error 0", share_interval(int(fitted.sum()), len(fitted)), 1.0),
+            below(LINEAR, "test error at the largest n", mean_interval(largest["test_error"]), 0.05),
+            above(LINEAR, "error on the mirrored training set", mean_interval(largest["mirrored_error"]), 0.95),
+        ]
+    )
+
+
+def beside(table: pandas.DataFrame) -> Sequence[Beside]:
+    """The exponents of the paper's figure 1 and ours."""
+    networks = chosen(table, {"part": NETWORK})
+    where = "figure 1, as recalled"
+    return [
+        Beside("exponent in n of the bounds", "0.68", where, shown(slope_interval(networks, "n", "pac_bayes_bound"))),
+        Beside("exponent in n of the test error", "−0.43", where, shown(slope_interval(networks, "n", "test_error"))),
+        Beside("exponent in n of the distance", "0.42", where, shown(slope_interval(networks, "n", "distance"))),
+    ]
+
+
+UNIFORM_CONVERGENCE_FAILS = Phenomenon(
+    name="uniform_convergence_fails",
+    source="nagarajan2019uniform",
+    quick=Settings("mnist", (128, 256, 512, 1024, 2048), 128, 3, 0.002, 5, (32, 128, 512), 40, 2000),
+    full=Settings("mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 0.0001, 10, (32, 128, 512, 2048), 40, None),
+    cells=cells,
+    run=run,
+    judge=judge,
+    beside=beside,
+    panels=(
+        Panel(
+            "The bound grows",
+            "n",
+            "pac_bayes_bound",
+            "training examples n",
+            "spectral PAC-Bayes bound, main term",
+            where={"part": NETWORK},
+            log="xy",
+        ),
+        Panel(
+            "The gap falls",
+            "n",
+            "gap",
+            "training examples n",
+            "gap in error",
+            where={"part": NETWORK},
+            log="xy",
+        ),
+        Panel(
+            "Linear: wrong on the mirrored training set",
+            "n",
+            "mirrored_error",
+            "training examples n",
+            "error on the mirrored set; dashed: test error",
+            where={"part": LINEAR},
+            log="x",
+            reference="test_error",
+        ),
+    ),
+    follows=(Follow("gap", "with n", where={"part": NETWORK}),),
+)

@@ -1,0 +1,123 @@
+"""The figure of a phenomenon: one drawing a panel that it declares."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gapbench.evaluate.phenomena.following import chosen
+from gapbench.evaluate.phenomena.phenomenon import Panel
+from gapbench.reports.figures import _GREY, _INK, _STYLE, RAMP, colours
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COLUMNS = 3
+_DASHES: Any = {"linestyle": (0, (4, 2)), "linewidth": 1.1}
+
+
+def draw(panels: Sequence[Panel], table: pd.DataFrame) -> Figure:
+    """The panels side by side, at most `COLUMNS` a row; lines are means with 95 % intervals over what was repeated."""
+    columns = min(len(panels), COLUMNS)
+    rows = -(-len(panels) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.1 * columns, 3.3 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel, place in zip(panels, axes):
+            _panel(panel, table, place)
+        for place in axes[len(panels) :]:
+            place.set_axis_off()
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, 200 dots an inch on white."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(buffer, format="png", dpi=200, facecolor="white")
+    return buffer.getvalue()
+
+
+def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
+    import seaborn  # imported here because it takes a second that other commands do not need
+
+    data = chosen(table, panel.where) if set(panel.where) <= set(table.columns) else table.iloc[:0]
+    data = data[data[panel.y].notna()] if panel.y in data else data.iloc[:0]
+    axes.set_title(panel.title, fontsize=9, loc="left")
+    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
+    if data.empty:
+        axes.text(0.5, 0.5, "no rows", ha="center", va="center", transform=axes.transAxes, color=_GREY)
+        return
+    hue: dict[str, Any] = {"color": colours(1)[0]}
+    if panel.hue is not None:
+        numbers = pd.api.types.is_numeric_dtype(data[panel.hue])
+        levels = sorted(data[panel.hue].unique()) if numbers else list(dict.fromkeys(data[panel.hue]))
+        names = [_named(level) for level in levels]
+        data = data.assign(**{panel.hue: data[panel.hue].map(_named)})
+        palette = dict(zip(names, colours(len(names), RAMP), strict=True))
+        hue = {"hue": panel.hue, "hue_order": names, "palette": palette}
+    if panel.kind == "line":
+        style = {"style": panel.hue, "style_order": hue["hue_order"]} if panel.hue else {}
+        seaborn.lineplot(
+            data=data,
+            x=panel.x,
+            y=panel.y,
+            errorbar=("ci", 95),
+            seed=0,
+            n_boot=200,
+            markers=bool(panel.hue) or "o",
+            dashes=False,
+            markersize=4.5,
+            linewidth=1.2,
+            ax=axes,
+            **({"marker": "o"} if not panel.hue else {}),
+            **hue,
+            **style,
+        )
+    elif panel.kind == "points":
+        style = {"style": panel.hue, "style_order": hue["hue_order"]} if panel.hue else {}
+        seaborn.scatterplot(data=data, x=panel.x, y=panel.y, s=18, alpha=0.7, ax=axes, **hue, **style)
+    else:
+        seaborn.barplot(data=data, x=panel.x, y=panel.y, errorbar=("ci", 95), seed=0, n_boot=200, ax=axes, **hue)
+        if not pd.api.types.is_numeric_dtype(data[panel.x]):
+            axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=30, ha="right")
+    _reference(panel, data, axes, hue.get("palette"))
+    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
+    if "x" in panel.log:
+        axes.set_xscale("log")
+    if "y" in panel.log:
+        axes.set_yscale("log")
+    for at, label in panel.verticals:
+        axes.axvline(at, color=_GREY, **_DASHES)
+        axes.text(at, 1.0, f" {label}", transform=axes.get_xaxis_transform(), fontsize=7, color=_GREY, va="top")
+    for at, label in panel.horizontals:
+        axes.axhline(at, color=_GREY, **_DASHES)
+        axes.text(
+            1.0, at, label, transform=axes.get_yaxis_transform(), fontsize=7, color=_GREY, ha="right", va="bottom"
+        )
+    for x, y, label in panel.published:
+        axes.plot(x, y, "*", color=_INK, markersize=9, zorder=5)
+        axes.annotate(f" {label}", (x, y), fontsize=7, color=_INK, va="bottom")
+    legend = axes.get_legend()
+    if legend is not None:
+        legend.set_frame_on(False)
+        legend.set_title(panel.hue.replace("_", " ") if panel.hue else "")
+        legend.get_title().set_fontsize(7.5)
+        for text in legend.get_texts():
+            text.set_fontsize(7.5)
+
+
+def _reference(panel: Panel, data: pd.DataFrame, axes: Any, palette: Any) -> None:
+    if panel.reference is None:
+        return
+    for level, rows in data.groupby(panel.hue) if panel.hue is not None else [(None, data)]:
+        curve = rows.groupby(panel.x)[panel.reference].mean().dropna()
+        axes.plot(curve.index, curve, color=palette[level] if palette else _GREY, **_DASHES)
+
+
+def _named(level: Any) -> str:
+    return f"{level:g}" if isinstance(level, int | float) else str(level)
