@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,11 +38,18 @@ _TASK = ("dataset", "path", "train_size", "pixels", "data_seed", "label_noise")
 
 
 def assessment(
-    table: Table, *, target: str = "error_gap", permutations: int = 200, seed: int = 0, mixed: bool = True
+    table: Table,
+    *,
+    target: str = "error_gap",
+    permutations: int = 200,
+    seed: int = 0,
+    mixed: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Scores that the leaderboard does not rank by; index: the measures' keys, in the table's order.
 
     Runs that did not converge are left out; every measure is scored over the runs that have it, times its sign.
+    ``progress``: called with how many measures of how many are done.
 
     Columns, each S with S_low and S_high (95 %) where it has them: spearman; conditional_mutual_information with
     _null_low, _null_high, _p (permutation, one-sided) and their adjustments _holm and _bh across measures; pgdl_score;
@@ -99,6 +107,8 @@ def assessment(
             _add(row, "bound_below_one", report.below_one)
             _add(row, "bound_ratio", report.ratio)
         rows[key] = row
+        if progress is not None:
+            progress(len(rows), len(signed))
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "measure"
     frame = frame.join(_information_null(frame, signed, gap, design, permutations, np.random.default_rng([seed, 6])))
@@ -118,10 +128,13 @@ def assessment(
 
 
 def adjusted_p(frame: pd.DataFrame, scores: tuple[str, ...]) -> pd.DataFrame:
-    """S_holm and S_bh for each score's S_p of a leaderboard, across its measures; controls are not counted."""
+    """S_holm and S_bh for each score's S_p of a leaderboard, across the measures that are ranked.
+
+    What is no measure, or repeats the ranking of another, is no further test: it is not counted, and has NaN.
+    """
     out = pd.DataFrame(index=frame.index)
     for score in scores:
-        p = frame[f"{score}_p"].where(~frame["control"].astype(bool)).to_numpy(np.float64)
+        p = frame[f"{score}_p"].where((frame["kind"] == "measure") & (frame["same_as"] == "")).to_numpy(np.float64)
         out[f"{score}_holm"], out[f"{score}_bh"] = holm(p), benjamini_hochberg(p)
     return out
 

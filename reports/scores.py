@@ -47,6 +47,21 @@ SCORES: Mapping[str, Score] = {
 }
 """Every score of a leaderboard frame, the ranking score first."""
 
+PSI = "psi_"
+"""The start of the names of the granulated tau along one axis."""
+
+
+def described(name: str) -> Score:
+    """How a score is shown, that along one axis too.
+
+    Raises: KeyError where it is none.
+    """
+    if name in SCORES or not name.startswith(PSI):
+        return SCORES[name]
+    axis = name.removeprefix(PSI)
+    return Score(name, f"granulated τ along {axis}", f"τ between the values of {axis}, everything else fixed")
+
+
 RANKING = "within_noise_tau"
 """The score that orders the leaderboard."""
 
@@ -97,7 +112,7 @@ def score_text(row: Mapping[str, Any], score: str, *, minus: str = "−") -> str
 
 def place(row: Mapping[str, Any], score: str) -> str:
     """Where a score lies against its null band: "above", "inside" or "below"; empty where either is missing."""
-    value, low, high = row[score], row[f"{score}_null_low"], row[f"{score}_null_high"]
+    value, low, high = row[score], row.get(f"{score}_null_low", math.nan), row.get(f"{score}_null_high", math.nan)
     if not (math.isfinite(value) and math.isfinite(low) and math.isfinite(high)):
         return ""
     return "above" if value > high else "below" if value < low else "inside"
@@ -116,19 +131,31 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def record(frame: pd.DataFrame, key: str) -> dict[str, Any]:
+    """One row of a frame by its key, as a dict."""
+    row: Any = frame.loc[key]
+    return {str(name): value for name, value in row.items()}
+
+
 def ranked(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that compete: measures with a ranking score."""
-    return frame[(frame["kind"] == MEASURE) & frame[RANKING].notna()]
+    """The rows that compete: measures with a ranking score that repeat no other's ranking."""
+    return frame[(frame["kind"] == MEASURE) & frame[RANKING].notna() & (frame["same_as"] == "")]
 
 
 def rank_labels(frame: pd.DataFrame) -> list[str]:
-    """The rank of every row, counted down the frame: "" for what is no measure, "–" without a ranking score."""
+    """The rank of every row, counted down the frame: "" for what is no measure, "–" without a ranking score, and "="
+    for what repeats the ranking of another.
+    """
     labels, rank = [], 0
     for row in rows(frame):
-        competes = row["kind"] == MEASURE and math.isfinite(row[RANKING])
+        competes = row["kind"] == MEASURE and math.isfinite(row[RANKING]) and not row["same_as"]
         rank += competes
-        labels.append(str(rank) if competes else "–" if row["kind"] == MEASURE else "")
+        labels.append(str(rank) if competes else _unranked(row))
     return labels
+
+
+def _unranked(row: Mapping[str, Any]) -> str:
+    return "" if row["kind"] != MEASURE else "=" if row["same_as"] else "–"
 
 
 _STRATA = {RANKING: "within_noise", "tau_b": "overall"}
@@ -194,8 +221,27 @@ def rank_interval(row: Mapping[str, Any]) -> str:
     return f"{math.floor(low)}–{math.ceil(high)}"
 
 
+def axes(frame: pd.DataFrame) -> list[str]:
+    """The hyper-parameters along which the frame has a granulated tau."""
+    names = [str(name) for name in frame]
+    return [name.removeprefix(PSI) for name in names if name.startswith(PSI) and f"{name}_low" in names]
+
+
+def p_value(value: float) -> str:
+    """A p-value with two digits after the point, or as "<.01"; "–" where there is none."""
+    return "<.01" if value < 0.005 else decimal(value)
+
+
+def share_of_ceiling(row: Mapping[str, Any], frame: pd.DataFrame, score: str = RANKING) -> str:
+    """The score as a percentage of its noise ceiling; empty where either is unknown."""
+    limit = ceiling(frame, score)
+    if limit is None or not math.isfinite(row[score]) or limit["ceiling"] <= 0:
+        return ""
+    return f"{100 * row[score] / limit['ceiling']:.0f} %".replace("-", "−")
+
+
 def psi_text(row: Mapping[str, Any]) -> str:
     """The granulated tau along each axis: "width .31 [.05, .52], depth …"; empty where the frame has none."""
-    axes = [name for name in row if name.startswith("psi_") and f"{name}_low" in row]
-    known = [name for name in axes if math.isfinite(row[name])]
-    return ", ".join(f"{name.removeprefix('psi_')} {score_text(row, name)}" for name in known)
+    names = [name for name in row if name.startswith(PSI) and f"{name}_low" in row]
+    known = [name for name in names if math.isfinite(row[name])]
+    return ", ".join(f"{name.removeprefix(PSI)} {score_text(row, name)}" for name in known)

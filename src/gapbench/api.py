@@ -273,19 +273,29 @@ def report(
     resamples: int = 1000,
     permutations: int = 1000,
     seed: int = 0,
+    progress: bool = True,
 ) -> Path:
     """Write the report of a stored zoo as one offline HTML file, by default ZOO/report.html, and return its path."""
     from gapbench.evaluate.predictors import with_predictors
-    from gapbench.evaluate.provenance import environment
-    from gapbench.evaluate.remembered import remembered
+    from gapbench.evaluate.progress import stepping
+    from gapbench.evaluate.provenance import provenance
+    from gapbench.evaluate.remembered import remembered, remembered_assessment
     from gapbench.reports.html import report as write
 
     folder = locate(zoo)
     chosen = table(folder, only=only)
     frame = remembered(folder, chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
-    provenance = {"zoo": folder.name, "statistics seed": seed, "made with": environment()}
-    chosen = with_predictors(chosen, target=target, seed=seed)
-    return write(chosen, frame, provenance=provenance, out=Path(out) if out is not None else folder / "report.html")
+    with stepping("assessing measures", shown=progress) as step:
+        assessed = remembered_assessment(
+            folder, chosen, target=target, permutations=min(permutations, 200), seed=seed, progress=step
+        )
+    return write(
+        with_predictors(chosen, target=target, seed=seed),
+        frame,
+        assessment=assessed,
+        provenance=provenance(folder, chosen) | {"statistics seed": seed},
+        out=Path(out) if out is not None else folder / "report.html",
+    )
 
 
 def table(zoo: str | Path | Table, *, only: Sequence[str] = ()) -> Table:

@@ -96,11 +96,13 @@ def test_incompleteness_and_power_are_told(table, frame):
         assessment(table, target="gap")
 
 
-def test_adjusted_p_leaves_controls_out():
-    board = pd.DataFrame({"tau_b_p": [0.01, 0.04, 0.001], "control": [False, False, True]}, index=["a", "b", "coin"])
+def test_adjusted_p_counts_what_is_ranked():
+    kinds, same = ["measure", "measure", "control", "measure"], ["", "", "", "a"]
+    names = ["a", "b", "coin", "a_per_sample"]
+    board = pd.DataFrame({"tau_b_p": [0.01, 0.04, 0.001, 0.01], "kind": kinds, "same_as": same}, index=names)
     found = adjusted_p(board, ("tau_b",))
     assert found["tau_b_holm"].tolist()[:2] == pytest.approx([0.02, 0.04])
-    assert np.isnan(found.loc["coin", "tau_b_bh"])
+    assert found.loc[["coin", "a_per_sample"], ["tau_b_bh", "tau_b_holm"]].isna().all(axis=None)
 
 
 def test_settled_gap_keeps_its_units():
