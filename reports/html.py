@@ -184,7 +184,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         decimal=scores.decimal,
         breakable=breakable,
-        seconds=seconds,
+        seconds=scores.seconds,
         anchor=anchor,
         number=_number,
         p_value=scores.p_value,
@@ -202,15 +202,6 @@ def anchor(key: str) -> str:
 def breakable(text: str) -> Markup:
     """A name that may break after an underscore, a comma or a bracket."""
     return Markup(re.sub(r"([_,\[])", r"\1<wbr>", str(escape(text))))
-
-
-def seconds(value: float) -> str:
-    """A duration with three digits at most and its unit."""
-    if not math.isfinite(value):
-        return "–"
-    if value < 0.9995:
-        return f"{value * 1000:.2g} ms" if value < 0.0995 else f"{value * 1000:.0f} ms"
-    return f"{value:.1f} s" if value < 60 else f"{value / 60:.1f} min"
 
 
 def subscripts(text: str) -> Markup:

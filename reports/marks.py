@@ -22,13 +22,13 @@ WIDTH, HEIGHT = 420, 40
 
 _MARKS = {
     "circle": "M{x} {y}h0",
-    "square": "M{x} {y}m-5-5h10v10h-10z",
+    "square": "M{x} {y}h.1",
     "triangle": "M{x} {y}m0-6l6 11h-12z",
     "diamond": "M{x} {y}m0-7l7 7-7 7-7-7z",
     "cross": "M{x} {y}m-6 0h12m-6-6v12",
 }
 """A circle is the round cap of a line without length: the shortest path for a point, and it prints. (A square cap
-without length does not: PDF leaves its direction open.)"""
+without length does not: PDF leaves its direction open; so a square has a tenth of a unit.)"""
 
 
 def scale(low: float, high: float, start: float, stop: float) -> Any:

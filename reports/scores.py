@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from gapbench.datasets.errors import unknown
+
 
 @dataclass(frozen=True)
 class Score:
@@ -96,6 +98,15 @@ def decimal(value: float, digits: int = 2, *, minus: str = "−") -> str:
     return minus + text if value < 0 and float(text) != 0 else text
 
 
+def seconds(value: float) -> str:
+    """A duration with three digits at most and its unit."""
+    if not math.isfinite(value):
+        return "–"
+    if value < 0.9995:
+        return f"{value * 1000:.2g} ms" if value < 0.0995 else f"{value * 1000:.0f} ms"
+    return f"{value:.1f} s" if value < 60 else f"{value / 60:.1f} min"
+
+
 def interval(point: float, low: float, high: float, *, minus: str = "−") -> str:
     """A score with its interval: ".62 [.48, .73]"; "–" where there is no score, no bracket where no interval."""
     if not math.isfinite(point):
@@ -142,13 +153,13 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[(frame["kind"] == MEASURE) & frame[RANKING].notna() & (frame["same_as"] == "")]
 
 
-def rank_labels(frame: pd.DataFrame) -> list[str]:
-    """The rank of every row, counted down the frame: "" for what is no measure, "–" without a ranking score, and "="
-    for what repeats the ranking of another.
+def rank_labels(frame: pd.DataFrame, score: str = RANKING) -> list[str]:
+    """The rank of every row, counted down the frame: "" for what is no measure, "–" without this score, and "=" for
+    what repeats the ranking of another.
     """
     labels, rank = [], 0
     for row in rows(frame):
-        competes = row["kind"] == MEASURE and math.isfinite(row[RANKING]) and not row["same_as"]
+        competes = row["kind"] == MEASURE and math.isfinite(row[score]) and not row["same_as"]
         rank += competes
         labels.append(str(rank) if competes else _unranked(row))
     return labels
@@ -156,6 +167,29 @@ def rank_labels(frame: pd.DataFrame) -> list[str]:
 
 def _unranked(row: Mapping[str, Any]) -> str:
     return "" if row["kind"] != MEASURE else "=" if row["same_as"] else "–"
+
+
+SORTABLE = (*SCORES, "seconds", "measure")
+"""What a leaderboard can be sorted by, beside the granulated tau along an axis."""
+
+
+def sorted_by(frame: pd.DataFrame, score: str) -> pd.DataFrame:
+    """The frame by this column, best first: the cheapest first by seconds, of what has a ranking score; by name in the
+    alphabet. Attributes stay.
+
+    Raises: InputError where it is none of `SORTABLE` and no granulated tau along an axis of the zoo.
+    """
+    known = [*SORTABLE, *(PSI + axis for axis in axes(frame))]
+    if score not in known:
+        raise unknown("score", score, known)
+    if score == "measure":
+        ordered = frame.sort_index(kind="stable")
+    elif score == "seconds":
+        ordered = frame.loc[frame["seconds"].where(frame[RANKING].notna()).sort_values(kind="stable").index]
+    else:
+        ordered = frame.sort_values(score, ascending=False, kind="stable")
+    ordered.attrs = frame.attrs
+    return ordered
 
 
 _STRATA = {RANKING: "within_noise", "tau_b": "overall"}
@@ -190,7 +224,8 @@ def counts_text(frame: pd.DataFrame) -> str:
     noises = list(attrs["noises"])
     design = f"{_plural(attrs['recipes'], 'recipe')}, {_plural(len(noises), 'label noise')} ("
     design += f"{', '.join(f'{noise:g}' for noise in noises)}), {_plural(attrs['seeds'], 'seed')}"
-    text = f"{_plural(attrs['runs'], 'run')}: {design}"
+    part = f" with {' and '.join(attrs['within'])}" if attrs.get("within") else ""
+    text = f"{_plural(attrs['runs'], 'run')}{part}: {design}"
     excluded = int(attrs["excluded_not_converged"])
     if excluded:
         text += f"; {excluded} more did not converge and {'is' if excluded == 1 else 'are'} not ranked"

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from gapbench.evaluate.assessment import adjusted_p, assessment
-from gapbench.reports import html, sections
+from gapbench.reports import html, scores, sections
 from gapbench.reports.findings import answer, plain
 from gapbench.reports.scores import rows, score_text
 from gapbench.reports.text import csv
@@ -310,7 +310,7 @@ def test_anchors_are_unique_and_plain() -> None:
     [(0.00012, "0.12 ms"), (0.019, "19 ms"), (0.45, "450 ms"), (0.9999, "1.0 s"), (75, "1.2 min"), (math.nan, "–")],
 )
 def test_seconds(value: float, shown: str) -> None:
-    assert html.seconds(value) == shown
+    assert scores.seconds(value) == shown
 
 
 def test_zoo_without_twins(tables: Callable[..., Any], boards: Callable[..., Any], references: Any) -> None:
