@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from gapbench.datasets.errors import InputError
+from gapbench.evaluate import assessment as module
 from gapbench.evaluate.assessment import adjusted_p, assessment, settled_gap
 from gapbench.evaluate.statistics.adjusted import partial_correlation
 from gapbench.evaluate.statistics.conditional_information import conditional_mutual_information
@@ -94,6 +95,23 @@ def test_incompleteness_and_power_are_told(table, frame):
     assert (found["sign_error_environments"] == 0).all()
     with pytest.raises(InputError, match="unknown target"):
         assessment(table, target="gap")
+
+
+def test_a_large_zoo_has_no_null_band_of_the_conditional_information(table, monkeypatch):
+    few = SimpleNamespace(**{**vars(table), "runs": table.runs[table.runs["seed"] == 0], "measures": {}})
+    few.measures = {key: table.measures[key] for key in ("good", "coin")}
+    name = "conditional_mutual_information"
+    assert assessment(few, permutations=5, mixed=False)[f"{name}_p"].notna().all()
+    monkeypatch.setattr(module, "MOST_RUNS", 5)
+    found = assessment(few, permutations=5, mixed=False)
+    assert found[name].notna().all()
+    assert found[[f"{name}_null_low", f"{name}_p", f"{name}_holm"]].isna().all(axis=None)
+
+
+def test_progress_is_told_measure_by_measure(table):
+    told = []
+    assessment(table, permutations=5, mixed=False, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_adjusted_p_counts_what_is_ranked():
