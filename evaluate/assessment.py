@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,8 @@ def assessment(
     """Scores that the leaderboard does not rank by; index: the measures' keys, in the table's order.
 
     Runs that did not converge are left out; every measure is scored over the runs that have it, times its sign.
-    ``progress``: called with how many measures of how many are done.
+    ``progress``: called with how many steps of how many are done: one a measure, and one a null band that measures of
+    equal coverage share.
 
     Columns, each S with S_low and S_high (95 %) where it has them: spearman; conditional_mutual_information with
     _null_low, _null_high, _p (permutation, one-sided; NaN above `MOST_RUNS` runs) and their adjustments _holm and _bh
@@ -76,6 +78,15 @@ def assessment(
         for key, entry in table.measures.items()
     }
     task = pd.factorize(pd.MultiIndex.from_frame(runs[[name for name in _TASK if name in runs]].astype(str)))[0]
+    covers: dict[bytes, list[str]] = {}
+    for key, values in signed.items():
+        covers.setdefault(np.isfinite(values).tobytes(), []).append(key)
+    steps = itertools.count(1)
+
+    def step() -> None:
+        if progress is not None:
+            progress(next(steps), len(signed) + len(covers))
+
     rows = {}
     for key, values in signed.items():
         rng = np.random.default_rng([seed, 5])
@@ -111,11 +122,12 @@ def assessment(
             _add(row, "bound_below_one", report.below_one)
             _add(row, "bound_ratio", report.ratio)
         rows[key] = row
-        if progress is not None:
-            progress(len(rows), len(signed))
+        step()
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "measure"
-    frame = frame.join(_information_null(frame, signed, gap, design, permutations, np.random.default_rng([seed, 6])))
+    rng = np.random.default_rng([seed, 6])
+    groups = list(covers.values())
+    frame = frame.join(_information_null(frame, signed, groups, gap, design, permutations, rng, step))
     whole = completeness(design)
     frame.attrs = {
         "target": target,
@@ -154,17 +166,21 @@ def _add(row: dict[str, float], name: str, interval: Interval) -> None:
 
 
 def _information_null(
-    frame: pd.DataFrame, signed: dict[str, Floats], gap: Floats, design: Design, permutations: int, rng: Any
+    frame: pd.DataFrame,
+    signed: dict[str, Floats],
+    groups: Sequence[Sequence[str]],
+    gap: Floats,
+    design: Design,
+    permutations: int,
+    rng: np.random.Generator,
+    step: Callable[[], None],
 ) -> pd.DataFrame:
     """The null band of the conditional information, which plug-in bias keeps off 0: gaps moved between recipes."""
     name = "conditional_mutual_information"
     gaps = permuted(gap, design, permutations, rng)
     points = dict(zip(frame.index, frame[name].to_numpy(np.float64)))
     rows = {}
-    covers: dict[bytes, list[str]] = {}
-    for key, values in signed.items():
-        covers.setdefault(np.isfinite(values).tobytes(), []).append(key)
-    for keys in covers.values():
+    for keys in groups:
         covered = np.isfinite(signed[keys[0]])
         measures = np.stack([signed[key][covered] for key in keys], axis=1)
         few = covered.sum() <= MOST_RUNS
@@ -174,6 +190,7 @@ def _information_null(
         for key, scores in zip(keys, null):
             band = null_band(float(points[key]), scores)
             rows[key] = {f"{name}_null_low": band.low, f"{name}_null_high": band.high, f"{name}_p": band.p}
+        step()
     out = pd.DataFrame.from_dict(rows, orient="index").reindex(frame.index)
     p = out[f"{name}_p"].to_numpy(np.float64)
     return out.assign(**{f"{name}_holm": holm(p), f"{name}_bh": benjamini_hochberg(p)})

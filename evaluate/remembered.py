@@ -54,7 +54,7 @@ def remembered_assessment(
 ) -> pandas.DataFrame:
     """The assessment of everything that the leaderboard of a zoo's table lists, kept as `remembered` keeps that.
 
-    ``progress``: called with how many measures of how many are assessed; not where nothing is to be computed.
+    ``progress``: called with how many steps of how many are done; not where nothing is to be computed.
     """
     arguments = {"assessment": True, "target": target, "permutations": permutations, "seed": seed}
 

@@ -290,7 +290,7 @@ def report(
     folder = locate(zoo)
     chosen = table(folder, only=only)
     frame = remembered(folder, chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
-    with stepping("assessing measures", shown=progress) as step:
+    with stepping("assessing: step", shown=progress) as step:
         assessed = remembered_assessment(
             folder, chosen, target=target, permutations=min(permutations, 200), seed=seed, progress=step
         )
