@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
+from gapbench.evaluate.declared import Declared
 from gapbench.evaluate.leaderboard import leaderboard
 from gapbench.evaluate.statistics.conditional_information import informations
 from gapbench.evaluate.statistics.design import Design
@@ -96,7 +97,7 @@ def whole(models: int) -> None:
         runs=runs,
         values=values,
         readings=readings.assign(status="ok", seconds=0.1),
-        measures={name: SimpleNamespace(family="f", source="s", sign=1, control=False) for name in names},
+        measures={name: Declared(name, name, "f", "s", 1, 1, "") for name in names},
         axes=axes,
         test_errors=None,
     )

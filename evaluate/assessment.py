@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,20 +33,32 @@ from gapbench.evaluate.statistics.spearman import spearman
 if TYPE_CHECKING:
     from gapbench.evaluate.table import Table
 
+MOST_RUNS = 4000
+"""Above as many runs the null band of the conditional information, whose cost grows with their square, is left out."""
+
 _ROUNDING = 9
 _TASK = ("dataset", "path", "train_size", "pixels", "data_seed", "label_noise")
 """What two runs must have in common for a choice between them to be one of networks, not of data."""
 
 
 def assessment(
-    table: Table, *, target: str = "error_gap", permutations: int = 200, seed: int = 0, mixed: bool = True
+    table: Table,
+    *,
+    target: str = "error_gap",
+    permutations: int = 200,
+    seed: int = 0,
+    mixed: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Scores that the leaderboard does not rank by; index: the measures' keys, in the table's order.
 
     Runs that did not converge are left out; every measure is scored over the runs that have it, times its sign.
+    ``progress``: called with how many steps of how many are done: one a measure, and one a null band that measures of
+    equal coverage share.
 
     Columns, each S with S_low and S_high (95 %) where it has them: spearman; conditional_mutual_information with
-    _null_low, _null_high, _p (permutation, one-sided) and their adjustments _holm and _bh across measures; pgdl_score;
+    _null_low, _null_high, _p (permutation, one-sided; NaN above `MOST_RUNS` runs) and their adjustments _holm and _bh
+    across measures; pgdl_score;
     sign_error, sign_error_90, sign_error_worst with sign_error_environments; partial_correlation; mixed_model (left out
     with ``mixed=False``: seconds a measure); r2_increment; affine_oracle (held-out worst rmse), affine_oracle_constant,
     affine_oracle_in_sample; selection_regret, better_than_random; and for bounds bound_held, bound_below_one,
@@ -64,6 +78,15 @@ def assessment(
         for key, entry in table.measures.items()
     }
     task = pd.factorize(pd.MultiIndex.from_frame(runs[[name for name in _TASK if name in runs]].astype(str)))[0]
+    covers: dict[bytes, list[str]] = {}
+    for key, values in signed.items():
+        covers.setdefault(np.isfinite(values).tobytes(), []).append(key)
+    steps = itertools.count(1)
+
+    def step() -> None:
+        if progress is not None:
+            progress(next(steps), len(signed) + len(covers))
+
     rows = {}
     for key, values in signed.items():
         rng = np.random.default_rng([seed, 5])
@@ -99,9 +122,12 @@ def assessment(
             _add(row, "bound_below_one", report.below_one)
             _add(row, "bound_ratio", report.ratio)
         rows[key] = row
+        step()
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "measure"
-    frame = frame.join(_information_null(frame, signed, gap, design, permutations, np.random.default_rng([seed, 6])))
+    rng = np.random.default_rng([seed, 6])
+    groups = list(covers.values())
+    frame = frame.join(_information_null(frame, signed, groups, gap, design, permutations, rng, step))
     whole = completeness(design)
     frame.attrs = {
         "target": target,
@@ -118,10 +144,13 @@ def assessment(
 
 
 def adjusted_p(frame: pd.DataFrame, scores: tuple[str, ...]) -> pd.DataFrame:
-    """S_holm and S_bh for each score's S_p of a leaderboard, across its measures; controls are not counted."""
+    """S_holm and S_bh for each score's S_p of a leaderboard, across the measures that are ranked.
+
+    What is no measure, or repeats the ranking of another, is no further test: it is not counted, and has NaN.
+    """
     out = pd.DataFrame(index=frame.index)
     for score in scores:
-        p = frame[f"{score}_p"].where(~frame["control"].astype(bool)).to_numpy(np.float64)
+        p = frame[f"{score}_p"].where((frame["kind"] == "measure") & (frame["same_as"] == "")).to_numpy(np.float64)
         out[f"{score}_holm"], out[f"{score}_bh"] = holm(p), benjamini_hochberg(p)
     return out
 
@@ -137,23 +166,31 @@ def _add(row: dict[str, float], name: str, interval: Interval) -> None:
 
 
 def _information_null(
-    frame: pd.DataFrame, signed: dict[str, Floats], gap: Floats, design: Design, permutations: int, rng: Any
+    frame: pd.DataFrame,
+    signed: dict[str, Floats],
+    groups: Sequence[Sequence[str]],
+    gap: Floats,
+    design: Design,
+    permutations: int,
+    rng: np.random.Generator,
+    step: Callable[[], None],
 ) -> pd.DataFrame:
     """The null band of the conditional information, which plug-in bias keeps off 0: gaps moved between recipes."""
     name = "conditional_mutual_information"
     gaps = permuted(gap, design, permutations, rng)
     points = dict(zip(frame.index, frame[name].to_numpy(np.float64)))
     rows = {}
-    covers: dict[bytes, list[str]] = {}
-    for key, values in signed.items():
-        covers.setdefault(np.isfinite(values).tobytes(), []).append(key)
-    for keys in covers.values():
+    for keys in groups:
         covered = np.isfinite(signed[keys[0]])
         measures = np.stack([signed[key][covered] for key in keys], axis=1)
-        null = information_replicates(measures, gaps[covered], design.take(covered))
+        few = covered.sum() <= MOST_RUNS
+        null = (
+            information_replicates(measures, gaps[covered], design.take(covered)) if few else np.empty((len(keys), 0))
+        )
         for key, scores in zip(keys, null):
             band = null_band(float(points[key]), scores)
             rows[key] = {f"{name}_null_low": band.low, f"{name}_null_high": band.high, f"{name}_p": band.p}
+        step()
     out = pd.DataFrame.from_dict(rows, orient="index").reindex(frame.index)
     p = out[f"{name}_p"].to_numpy(np.float64)
     return out.assign(**{f"{name}_holm": holm(p), f"{name}_bh": benjamini_hochberg(p)})

@@ -26,6 +26,7 @@ from gapbench.evaluate.statistics.resampling import (
     permuted,
     resampled_counts,
 )
+from gapbench.evaluate.statistics.same_ranking import same_rankings
 
 if TYPE_CHECKING:
     from gapbench.evaluate.table import Table
@@ -49,11 +50,13 @@ def leaderboard(
     it is defined.
 
     Columns: family, source, sign, control; kind ("measure", "control", "predictor" for what was fitted to the gap, or
-    "uses test inputs" for what sees them without their labels); n (runs that entered); ok, undefined, failed (readings
-    of those runs); seconds (median of a run); for each score S of `SCORES`: S, S_low, S_high (95 % over recipes, see
+    "uses test inputs" for what sees them without their labels); same_as (the entry that ranks these runs alike and
+    stands for it, see `same_rankings`, or ""); n (runs that entered); ok, undefined, failed (readings of those runs);
+    seconds (median of a run); for each score S of `SCORES`: S, S_low, S_high (95 % over recipes, see
     `resampling.Estimate`), S_null_low, S_null_high (95 % of permutations) and S_p (their two-sided p-value);
     psi_AXIS for each axis with _low and _high; rank, rank_low, rank_high: the place among those of kind "measure"
-    that have a `within_noise_tau`, and where it lies in 95 % of ``resamples`` paired bootstrap samples.
+    that have a `within_noise_tau` and repeat no other's ranking, and where it lies in 95 % of ``resamples`` paired
+    bootstrap samples.
     A score that is undefined is NaN, and so is a bound; a measure without a value has a row of them.
 
     The nulls: tau_a and tau_b move the gap between whole recipes and shuffle the label noises within a recipe, so that
@@ -97,6 +100,8 @@ def leaderboard(
     }
 
     frame = _descriptions(table, keys, ranked.index, np.isfinite(values).sum(axis=0))
+    repeated = same_rankings(values, keys, frame["kind"].tolist())
+    frame.insert(list(frame).index("n"), "same_as", [repeated.get(key, "") for key in keys])
     frame = frame.join(pd.DataFrame.from_dict(rows, orient="index"))
     ranks = _ranks(frame, estimates, resampled_counts(design.recipes, resamples, np.random.default_rng([seed, 3])))
     frame = frame.join(ranks).loc[_sorted(frame)]
@@ -219,7 +224,8 @@ def _sorted(frame: pd.DataFrame) -> list[str]:
 def _ranks(
     frame: pd.DataFrame, estimates: Mapping[str, Mapping[str, Estimate]], counts: NDArray[np.int64]
 ) -> pd.DataFrame:
-    ranked = {key: by_score[SCORES[0]] for key, by_score in estimates.items() if frame.at[key, "kind"] == "measure"}
+    competes = frame.index[(frame["kind"] == "measure") & (frame["same_as"] == "")]
+    ranked = {key: estimates[key][SCORES[0]] for key in competes}
     contenders = [key for key, estimate in ranked.items() if not math.isnan(estimate.variance)]
     ranks = pd.DataFrame(math.nan, index=frame.index, columns=["rank", "rank_low", "rank_high"])
     if contenders:

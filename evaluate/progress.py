@@ -95,6 +95,32 @@ def _lines(tally: Tally) -> Iterator[Report]:
     yield report
 
 
+@contextlib.contextmanager
+def stepping(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Say on the error stream how far a computation of many equal steps is; call what it yields with done and total.
+
+    A line on a terminal is written over; elsewhere a line comes now and then. Nothing is shown of what is quick.
+    """
+    started = last = time.monotonic()
+    terminal = sys.stderr.isatty()
+    written = False
+
+    def step(done: int, total: int) -> None:
+        nonlocal last, written
+        now = time.monotonic()
+        if shown and now - last >= (1.0 if terminal else LINE_SECONDS) and done < total:
+            last, written = now, True
+            left = duration((now - started) / done * (total - done))
+            start, end = ("\r\x1b[K", "") if terminal else ("", "\n")
+            print(f"{start}{what} {done}/{total}, {left} left", end=end, file=sys.stderr, flush=True)
+
+    try:
+        yield step
+    finally:
+        if written and terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
 def duration(seconds: float) -> str:
     """A time in the largest fitting unit: "12 s", "3.5 min", "2.1 h"."""
     if seconds < 90:

@@ -1,16 +1,20 @@
-"""The leaderboard of a stored zoo, kept beside it: computed anew only when something it depends on has changed."""
+"""The leaderboard and the assessment of a stored zoo, kept beside it: computed anew only when what they depend on has
+changed.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import pandas
 
+from gapbench.evaluate.assessment import assessment
 from gapbench.evaluate.declared import kind
 from gapbench.evaluate.files import write_file
 from gapbench.evaluate.leaderboard import leaderboard
@@ -31,14 +35,53 @@ def remembered(
     Raises: as `leaderboard`.
     """
     arguments = {"target": target, "resamples": resamples, "permutations": permutations, "seed": seed}
+
+    def made() -> pandas.DataFrame:
+        extended = with_predictors(table, target=target, seed=seed)
+        return leaderboard(extended, target=target, resamples=resamples, permutations=permutations, seed=seed)
+
+    return _kept(folder, table, arguments, made)
+
+
+def remembered_assessment(
+    folder: Path,
+    table: Table,
+    *,
+    target: str,
+    permutations: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> pandas.DataFrame:
+    """The assessment of everything that the leaderboard of a zoo's table lists, kept as `remembered` keeps that.
+
+    ``progress``: called with how many steps of how many are done; not where nothing is to be computed.
+    """
+    arguments = {"assessment": True, "target": target, "permutations": permutations, "seed": seed}
+
+    def made() -> pandas.DataFrame:
+        extended = with_predictors(table, target=target, seed=seed)
+        shown = {key: entry for key, entry in extended.measures.items() if kind(entry) != "feature"}
+        return assessment(
+            dataclasses.replace(extended, measures=shown),
+            target=target,
+            permutations=permutations,
+            seed=seed,
+            progress=progress,
+        )
+
+    return _kept(folder, table, arguments, made)
+
+
+def _kept(
+    folder: Path, table: Table, arguments: Mapping[str, object], make: Callable[[], pandas.DataFrame]
+) -> pandas.DataFrame:
     name = hashlib.sha256(json.dumps([arguments, sorted(table.measures)]).encode()).hexdigest()[:12]
     path, key = folder / "leaderboards" / f"{name}.parquet", _key(table, arguments)
     if path.is_file():
         stored = pandas.read_parquet(path)
         if stored.attrs.pop(_KEY, None) == key:
             return stored
-    extended = with_predictors(table, target=target, seed=seed)
-    frame = leaderboard(extended, target=target, resamples=resamples, permutations=permutations, seed=seed)
+    frame = make()
     if os.access(folder, os.W_OK):
         kept = frame.copy()
         kept.attrs = {**frame.attrs, _KEY: key}
@@ -55,7 +98,7 @@ def _key(table: Table, arguments: Mapping[str, object]) -> str:
         digest.update(str(list(frame.columns)).encode())
         digest.update(pandas.util.hash_pandas_object(frame).to_numpy().tobytes())
     for key, entry in table.measures.items():
-        digest.update(f"{key} {entry.family} {entry.source} {entry.sign} {kind(entry)}".encode())
+        digest.update(f"{key} {entry.family} {entry.source} {entry.sign} {kind(entry)} {entry.bound}".encode())
     if table.test_errors is not None:
         digest.update(table.test_errors.tobytes())
     digest.update(_code().encode())
@@ -64,9 +107,10 @@ def _key(table: Table, arguments: Mapping[str, object]) -> str:
 
 @cache
 def _code() -> str:
-    """A hash of the sources of the leaderboard, of the predictors and of the statistics."""
+    """A hash of the sources of the leaderboard, of the assessment, of the predictors and of the statistics."""
     here = Path(__file__).parent
     sources: Sequence[Path] = [
+        here / "assessment.py",
         here / "leaderboard.py",
         here / "predictors.py",
         *sorted((here / "statistics").glob("*.py")),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ SHAPES = ("circle", "square", "triangle", "diamond", "cross")
 """The marker of each label-noise level, in order; further levels start over."""
 
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "P"}
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gapbench",
     "font.family": "sans-serif",
@@ -41,6 +42,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#222222"),
 }
+"""Settings of every figure."""
 _INK, _GREY = "#222222", "#888888"
 _BAND: Any = {"color": _GREY, "alpha": 0.28, "linewidth": 0}
 
@@ -88,7 +90,7 @@ def scatter(data: pd.DataFrame, *, measure: str, target: str = "error_gap") -> F
     import seaborn  # imported here because it takes a second that the page does not need
 
     levels = sorted(data["label_noise"].unique())
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 3.0), layout="constrained")
         axes = figure.add_subplot()
         seaborn.scatterplot(
@@ -169,7 +171,7 @@ def randomisation(summary: pd.DataFrame, frame: pd.DataFrame) -> Figure:
     auc = "randomisation_auc"
     order = frame[frame[auc].notna()].sort_values(auc, ascending=False)
     levels = sorted(summary["label_noise"].unique())
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 1.2 + 0.24 * len(order)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         place_of = {key: position for position, key in enumerate(order.index)}
@@ -197,7 +199,7 @@ def randomisation(summary: pd.DataFrame, frame: pd.DataFrame) -> Figure:
 def whiskers(frame: pd.DataFrame, score: str = RANKING) -> Figure:
     """The leaderboard: each measure's score with its interval, its null band (grey) and the noise ceiling (dashed)."""
     shown = frame[frame[score].notna()]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 1.1 + 0.19 * len(shown)), layout="constrained")
         axes = figure.add_subplot()
         _draw_whiskers(axes, shown, score)
@@ -240,15 +242,17 @@ def _draw_whiskers(axes: Any, frame: pd.DataFrame, score: str) -> None:
 _GLOBAL_RULE = '<style type="text/css">*{stroke-linejoin: round; stroke-linecap: butt}</style>'
 
 
-def svg(figure: Figure) -> str:
+def svg(figure: Figure, prefix: str = "") -> str:
     """The figure as an SVG element, text kept as text, the same bytes every time, to stand alone or in an HTML page.
 
     Ink is the page's text colour. Matplotlib's style rule for every element is put on the root instead, because
-    inside a page it would restyle the page.
+    inside a page it would restyle the page. ``prefix`` is put before every id, for a page with several figures.
     """
     buffer = io.StringIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_GLOBAL_RULE, "", 1).replace(_INK, "currentColor")
+    if prefix:
+        text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", text)
     return text.replace("<svg", '<svg style="stroke-linejoin: round; stroke-linecap: butt"', 1)

@@ -127,7 +127,7 @@ def _inside(frame: pd.DataFrame) -> Sentence:
 
 
 def _randomisation(frame: pd.DataFrame) -> Sentence:
-    candidates = frame[frame["kind"] == MEASURE]
+    candidates = frame[(frame["kind"] == MEASURE) & (frame["same_as"] == "")]
     where = places(candidates, "randomisation_auc")
     judged = where[where != ""]
     if judged.empty:

@@ -1,4 +1,4 @@
-"""Compact SVG by hand for the page: whiskers, rank shifts and scatters, a few kilobytes each, coloured by its CSS.
+"""Compact SVG by hand for the page: whiskers, rank shifts, strips and markers, coloured by its CSS.
 
 Coordinates are integers of a view box twice the size on screen. Classes: n0, n1 … label-noise levels; band, ceil,
 zero, ci, dot the parts of a whisker. Every string that comes from outside is escaped.
@@ -15,23 +15,24 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
 
-from gapbench.reports.figures import shapes, spans_decades
-from gapbench.reports.scores import SCORES, place, score_text
+from gapbench.reports.figures import shapes
+from gapbench.reports.scores import described, place, score_text
 
 WIDTH, HEIGHT = 420, 40
 
 _MARKS = {
     "circle": "M{x} {y}h0",
-    "square": "M{x} {y}m-5-5h10v10h-10z",
+    "square": "M{x} {y}h.1",
     "triangle": "M{x} {y}m0-6l6 11h-12z",
     "diamond": "M{x} {y}m0-7l7 7-7 7-7-7z",
     "cross": "M{x} {y}m-6 0h12m-6-6v12",
 }
 """A circle is the round cap of a line without length: the shortest path for a point, and it prints. (A square cap
-without length does not: PDF leaves its direction open.)"""
+without length does not: PDF leaves its direction open; so a square has a tenth of a unit.)"""
 
 
-def _scale(low: float, high: float, start: float, stop: float) -> Any:
+def scale(low: float, high: float, start: float, stop: float) -> Any:
+    """The map of [low, high] to the whole coordinates from start to stop, of numbers and arrays."""
     span = (high - low) or 1.0
     return lambda value: np.rint(start + (np.asarray(value, dtype=float) - low) / span * (stop - start)).astype(int)
 
@@ -40,19 +41,20 @@ def whisker(row: Mapping[str, Any], score: str, ceiling: Mapping[str, float] | N
     """A score on its own line: null band, chance, noise ceiling (dashed), 95 % interval and the point."""
     if not math.isfinite(row[score]):
         return Markup("")
-    x = _scale(SCORES[score].low, SCORES[score].high, 8, WIDTH - 8)
+    entry = described(score)
+    x = scale(entry.low, entry.high, 8, WIDTH - 8)
     parts = []
-    if math.isfinite(row[f"{score}_null_low"]):
+    if math.isfinite(row.get(f"{score}_null_low", math.nan)):
         left, right = x(row[f"{score}_null_low"]), x(row[f"{score}_null_high"])
         parts.append(f'<path class="band" d="M{left} 4h{max(right - left, 1)}v32H{left}z"/>')
-    parts.append(f'<path class="zero" d="M{x(SCORES[score].chance)} 0v40"/>')
+    parts.append(f'<path class="zero" d="M{x(entry.chance)} 0v40"/>')
     if ceiling and math.isfinite(ceiling["ceiling"]):
         parts.append(f'<path class="ceil" d="M{x(ceiling["ceiling"])} 0v40"/>')
     if math.isfinite(row[f"{score}_low"]) and math.isfinite(row[f"{score}_high"]):
         parts.append(f'<path class="ci" d="M{x(row[f"{score}_low"])} 20H{x(row[f"{score}_high"])}"/>')
     where = place(row, score)
     parts.append(f'<circle class="dot {where}" cx="{x(row[score])}" cy="20" r="7"/>')
-    note = f"{SCORES[score].title} {score_text(row, score)}" + (f", {where} its null band" if where else "")
+    note = f"{entry.title} {score_text(row, score)}" + (f", {where} its null band" if where else "")
     return Markup(
         f'<svg class="w" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(note)}">{"".join(parts)}</svg>'
     )
@@ -60,8 +62,8 @@ def whisker(row: Mapping[str, Any], score: str, ceiling: Mapping[str, float] | N
 
 def scale_marks(score: str) -> Markup:
     """The axis over a column of whiskers: the ends and the chance value."""
-    entry = SCORES[score]
-    x = _scale(entry.low, entry.high, 8, WIDTH - 8)
+    entry = described(score)
+    x = scale(entry.low, entry.high, 8, WIDTH - 8)
     ends = ((entry.low, "start", 0), (entry.chance, "middle", int(x(entry.chance))), (entry.high, "end", WIDTH))
     texts = "".join(
         f'<text x="{at}" y="22" text-anchor="{anchor}">{f"{value:g}".replace("-", "−")}</text>'
@@ -72,7 +74,7 @@ def scale_marks(score: str) -> Markup:
 
 def shift_strip(summary: pd.DataFrame, levels: Sequence[float], reach: float) -> Markup:
     """One measure's rank shifts: a lane a label-noise level, thin 5–95 %, thick the middle half, marker the median."""
-    x = _scale(-reach, reach, 8, WIDTH - 8)
+    x = scale(-reach, reach, 8, WIDTH - 8)
     lane = 14
     height = lane * len(levels) + 4
     parts = [f'<path class="zero" d="M{x(0)} 0v{height}"/>']
@@ -87,12 +89,29 @@ def shift_strip(summary: pd.DataFrame, levels: Sequence[float], reach: float) ->
     return Markup(f'<svg class="w" viewBox="0 0 {WIDTH} {height}" aria-hidden="true">{"".join(parts)}</svg>')
 
 
+def error_strip(errors: Any, note: str) -> Markup:
+    """Sign errors between 0 and 1: thin all of them, thick the middle half, dot the mean; dashed the coin's ½."""
+    x = scale(0.0, 1.0, 6, 194)
+    values = np.asarray(errors, dtype=float)
+    low, q25, q75, high = (int(x(np.quantile(values, level))) for level in (0, 0.25, 0.75, 1))
+    return Markup(
+        f'<svg class="e" viewBox="0 0 200 24" role="img" aria-label="{escape(note)}">'
+        f'<path class="zero" d="M{x(0.5)} 0v24"/>'
+        f'<path class="ci" d="M{low} 12H{max(high, low + 1)}"/><path class="half" d="M{q25} 12H{max(q75, q25 + 1)}"/>'
+        f'<circle class="dot" cx="{x(values.mean())}" cy="12" r="6"/></svg>'
+    )
+
+
 def marks(x: Sequence[int], y: Sequence[int], level: int | None, shape: str) -> Markup:
     """One path with a marker at every point; level None is a run outside the ranking."""
-    path = _MARKS[shape]
-    steps = "".join(path.format(x=a, y=b) for a, b in zip(x, y, strict=True))
     name = "out" if level is None else f"n{level}"
-    return Markup(f'<path class="m {name} {shape}" d="{steps}"/>')
+    return Markup(f'<path class="m {name} {shape}" d="{path(x, y, shape)}"/>')
+
+
+def path(x: Sequence[int], y: Sequence[int], shape: str) -> str:
+    """The path data of a marker of this shape at every point."""
+    step = _MARKS[shape]
+    return "".join(step.format(x=a, y=b) for a, b in zip(x, y, strict=True))
 
 
 def ticks(low: float, high: float, decades: bool) -> list[tuple[float, str]]:
@@ -117,40 +136,6 @@ def _tick_label(value: float, step: float) -> str:
         mantissa, _, exponent = text.partition("e")
         text = f"{mantissa}·10{str(int(exponent)).translate(_SUPERSCRIPT)}"
     return text.replace("-", "−")
-
-
-def scatter(
-    data: pd.DataFrame, levels: Sequence[float], *, limits: tuple[float, float], y_label: str, x_label: str
-) -> Markup:
-    """The gap (up) against the measure (across); ``limits`` of the gap are shared by all cards, so heights compare."""
-    left, right, top, bottom = 78, 668, 44, 392
-    decades = spans_decades(data["value"])
-    values = np.log10(data["value"].to_numpy()) if decades else data["value"].to_numpy(dtype=float)
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    pad = 0.03 * (high - low) or 0.5 * (abs(low) or 1.0)
-    low, high = low - pad, high + pad
-    x, y = _scale(low, high, left, right), _scale(*limits, bottom, top)
-    parts = [f'<path class="axis" d="M{left} {top}V{bottom}H{right}"/>']
-    for value, text in ticks(low, high, decades):
-        parts.append(
-            f'<path class="axis" d="M{x(value)} {bottom}v8"/><text x="{x(value)}" y="{bottom + 32}">{text}</text>'
-        )
-    for value, text in ticks(*limits, False):
-        at = int(y(value))
-        parts.append(
-            f'<path class="axis" d="M{left} {at}h-8"/><text class="y" x="{left - 12}" y="{at + 8}">{text}</text>'
-        )
-    points_x, points_y = x(values), y(data["gap"])
-    kept, noise = data["converged"].to_numpy(), data["label_noise"].to_numpy()
-    for level, shape in [(None, "circle"), *enumerate(shapes(len(levels)))]:
-        here = ~kept if level is None else kept & (noise == levels[level])
-        if here.any():
-            parts.append(marks(points_x[here].tolist(), points_y[here].tolist(), level, shape))
-    scale = ", log scale" if decades else ""
-    parts.append(f'<text class="l" x="0" y="24">{escape(y_label)}</text>')
-    parts.append(f'<text x="{(left + right) // 2}" y="{bottom + 64}">{escape(x_label)}{scale}</text>')
-    name = f"{y_label} against {x_label}: {int(kept.sum())} ranked runs"
-    return Markup(f'<svg class="s" viewBox="0 0 680 464" role="img" aria-label="{escape(name)}">{"".join(parts)}</svg>')
 
 
 def legend_mark(level: int | None, shape: str) -> Markup:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from gapbench.datasets.errors import unknown
+
 
 @dataclass(frozen=True)
 class Score:
@@ -47,6 +49,21 @@ SCORES: Mapping[str, Score] = {
 }
 """Every score of a leaderboard frame, the ranking score first."""
 
+PSI = "psi_"
+"""The start of the names of the granulated tau along one axis."""
+
+
+def described(name: str) -> Score:
+    """How a score is shown, that along one axis too.
+
+    Raises: KeyError where it is none.
+    """
+    if name in SCORES or not name.startswith(PSI):
+        return SCORES[name]
+    axis = name.removeprefix(PSI)
+    return Score(name, f"granulated τ along {axis}", f"τ between the values of {axis}, everything else fixed")
+
+
 RANKING = "within_noise_tau"
 """The score that orders the leaderboard."""
 
@@ -81,6 +98,15 @@ def decimal(value: float, digits: int = 2, *, minus: str = "−") -> str:
     return minus + text if value < 0 and float(text) != 0 else text
 
 
+def seconds(value: float) -> str:
+    """A duration with three digits at most and its unit."""
+    if not math.isfinite(value):
+        return "–"
+    if value < 0.9995:
+        return f"{value * 1000:.2g} ms" if value < 0.0995 else f"{value * 1000:.0f} ms"
+    return f"{value:.1f} s" if value < 60 else f"{value / 60:.1f} min"
+
+
 def interval(point: float, low: float, high: float, *, minus: str = "−") -> str:
     """A score with its interval: ".62 [.48, .73]"; "–" where there is no score, no bracket where no interval."""
     if not math.isfinite(point):
@@ -97,7 +123,7 @@ def score_text(row: Mapping[str, Any], score: str, *, minus: str = "−") -> str
 
 def place(row: Mapping[str, Any], score: str) -> str:
     """Where a score lies against its null band: "above", "inside" or "below"; empty where either is missing."""
-    value, low, high = row[score], row[f"{score}_null_low"], row[f"{score}_null_high"]
+    value, low, high = row[score], row.get(f"{score}_null_low", math.nan), row.get(f"{score}_null_high", math.nan)
     if not (math.isfinite(value) and math.isfinite(low) and math.isfinite(high)):
         return ""
     return "above" if value > high else "below" if value < low else "inside"
@@ -116,19 +142,54 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def record(frame: pd.DataFrame, key: str) -> dict[str, Any]:
+    """One row of a frame by its key, as a dict."""
+    row: Any = frame.loc[key]
+    return {str(name): value for name, value in row.items()}
+
+
 def ranked(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that compete: measures with a ranking score."""
-    return frame[(frame["kind"] == MEASURE) & frame[RANKING].notna()]
+    """The rows that compete: measures with a ranking score that repeat no other's ranking."""
+    return frame[(frame["kind"] == MEASURE) & frame[RANKING].notna() & (frame["same_as"] == "")]
 
 
-def rank_labels(frame: pd.DataFrame) -> list[str]:
-    """The rank of every row, counted down the frame: "" for what is no measure, "–" without a ranking score."""
+def rank_labels(frame: pd.DataFrame, score: str = RANKING) -> list[str]:
+    """The rank of every row, counted down the frame: "" for what is no measure, "–" without this score, and "=" for
+    what repeats the ranking of another.
+    """
     labels, rank = [], 0
     for row in rows(frame):
-        competes = row["kind"] == MEASURE and math.isfinite(row[RANKING])
+        competes = row["kind"] == MEASURE and math.isfinite(row[score]) and not row["same_as"]
         rank += competes
-        labels.append(str(rank) if competes else "–" if row["kind"] == MEASURE else "")
+        labels.append(str(rank) if competes else _unranked(row))
     return labels
+
+
+def _unranked(row: Mapping[str, Any]) -> str:
+    return "" if row["kind"] != MEASURE else "=" if row["same_as"] else "–"
+
+
+SORTABLE = (*SCORES, "seconds", "measure")
+"""What a leaderboard can be sorted by, beside the granulated tau along an axis."""
+
+
+def sorted_by(frame: pd.DataFrame, score: str) -> pd.DataFrame:
+    """The frame by this column, best first: the cheapest first by seconds, of what has a ranking score; by name in the
+    alphabet. Attributes stay.
+
+    Raises: InputError where it is none of `SORTABLE` and no granulated tau along an axis of the zoo.
+    """
+    known = [*SORTABLE, *(PSI + axis for axis in axes(frame))]
+    if score not in known:
+        raise unknown("score", score, known)
+    if score == "measure":
+        ordered = frame.sort_index(kind="stable")
+    elif score == "seconds":
+        ordered = frame.loc[frame["seconds"].where(frame[RANKING].notna()).sort_values(kind="stable").index]
+    else:
+        ordered = frame.sort_values(score, ascending=False, kind="stable")
+    ordered.attrs = frame.attrs
+    return ordered
 
 
 _STRATA = {RANKING: "within_noise", "tau_b": "overall"}
@@ -163,7 +224,8 @@ def counts_text(frame: pd.DataFrame) -> str:
     noises = list(attrs["noises"])
     design = f"{_plural(attrs['recipes'], 'recipe')}, {_plural(len(noises), 'label noise')} ("
     design += f"{', '.join(f'{noise:g}' for noise in noises)}), {_plural(attrs['seeds'], 'seed')}"
-    text = f"{_plural(attrs['runs'], 'run')}: {design}"
+    part = f" with {' and '.join(attrs['within'])}" if attrs.get("within") else ""
+    text = f"{_plural(attrs['runs'], 'run')}{part}: {design}"
     excluded = int(attrs["excluded_not_converged"])
     if excluded:
         text += f"; {excluded} more did not converge and {'is' if excluded == 1 else 'are'} not ranked"
@@ -194,8 +256,27 @@ def rank_interval(row: Mapping[str, Any]) -> str:
     return f"{math.floor(low)}–{math.ceil(high)}"
 
 
+def axes(frame: pd.DataFrame) -> list[str]:
+    """The hyper-parameters along which the frame has a granulated tau."""
+    names = [str(name) for name in frame]
+    return [name.removeprefix(PSI) for name in names if name.startswith(PSI) and f"{name}_low" in names]
+
+
+def p_value(value: float) -> str:
+    """A p-value with two digits after the point, or as "<.01"; "–" where there is none."""
+    return "<.01" if value < 0.005 else decimal(value)
+
+
+def share_of_ceiling(row: Mapping[str, Any], frame: pd.DataFrame, score: str = RANKING) -> str:
+    """The score as a percentage of its noise ceiling; empty where either is unknown."""
+    limit = ceiling(frame, score)
+    if limit is None or not math.isfinite(row[score]) or limit["ceiling"] <= 0:
+        return ""
+    return f"{100 * row[score] / limit['ceiling']:.0f} %".replace("-", "−")
+
+
 def psi_text(row: Mapping[str, Any]) -> str:
     """The granulated tau along each axis: "width .31 [.05, .52], depth …"; empty where the frame has none."""
-    axes = [name for name in row if name.startswith("psi_") and f"{name}_low" in row]
-    known = [name for name in axes if math.isfinite(row[name])]
-    return ", ".join(f"{name.removeprefix('psi_')} {score_text(row, name)}" for name in known)
+    names = [name for name in row if name.startswith(PSI) and f"{name}_low" in row]
+    known = [name for name in names if math.isfinite(row[name])]
+    return ", ".join(f"{name.removeprefix(PSI)} {score_text(row, name)}" for name in known)

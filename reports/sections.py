@@ -9,33 +9,47 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup, escape
 
 from gapbench.reports import figures, marks, scores
-from gapbench.reports.findings import bound_verdict
-from gapbench.reports.references import Reference, cite
+from gapbench.reports.environments import shown
 
 if TYPE_CHECKING:
-    from gapbench.evaluate.declared import Declared
     from gapbench.evaluate.table import Table
-    from gapbench.measures.registry import Measure
 
 
-def leaderboard(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of the leaderboard with their rank, whisker, score texts and places against the null bands."""
+KINDS: Mapping[str, tuple[str, str]] = {
+    scores.MEASURE: ("ranked", "Measures"),
+    "control": ("control", "Controls, which set the scale"),
+    "predictor": ("predictor", "Predictors, fitted to the gaps of other recipes"),
+    "uses test inputs": ("sees test inputs", "What sees unlabelled test inputs"),
+}
+"""The kinds of rows in the order in which they stand apart: a word for a choice, and a heading."""
+
+
+def leaderboard(
+    frame: pd.DataFrame, adjusted: pd.DataFrame, folded: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """The leaderboard's groups, by kind: their headings, and rows with rank, whisker, score texts and null bands."""
     limit = scores.ceiling(frame)
-    labels = scores.rank_labels(frame)
-    return [
-        {
-            **row,
-            "rank": label,
-            "ranks": scores.rank_interval(row),
-            "whisker": marks.whisker(row, scores.RANKING, limit),
-            "text": {score: scores.score_text(row, score) for score in scores.SCORES},
-            "place": {score: scores.place(row, score) for score in scores.SCORES},
-        }
-        for row, label in zip(scores.rows(frame), labels, strict=True)
-    ]
+    labels = dict(zip(frame.index, scores.rank_labels(frame)))
+    found = []
+    for kind, (name, heading) in KINDS.items():
+        rows = [
+            {
+                **row,
+                "rank": labels[row["key"]],
+                "ranks": scores.rank_interval(row),
+                "whisker": marks.whisker(row, scores.RANKING, limit),
+                "text": {score: scores.score_text(row, score) for score in scores.SCORES},
+                "place": {score: scores.place(row, score) for score in scores.SCORES},
+                "holm": float(scores.record(adjusted, row["key"])[f"{scores.RANKING}_holm"]),
+                "folded": folded.get(row["key"], ()),
+            }
+            for row in scores.rows(frame[frame["kind"] == kind])
+        ]
+        if rows:
+            found.append({"kind": kind, "name": name, "heading": heading, "rows": rows})
+    return found
 
 
 def legend(levels: Sequence[float]) -> dict[str, Any]:
@@ -72,66 +86,15 @@ def randomisation(table: Table, frame: pd.DataFrame, levels: Sequence[float]) ->
     return {"rows": rows, "reach": reach}
 
 
-def cards(
-    table: Table, frame: pd.DataFrame, levels: Sequence[float], target: str, references: Mapping[str, Reference]
-) -> Iterator[dict[str, Any]]:
-    """One card a measure, in the order of the leaderboard; the heights of all scatters share one scale."""
-    gaps = table.runs[target]
-    gaps = gaps[np.isfinite(gaps)]
-    low, high = (float(gaps.min()), float(gaps.max())) if len(gaps) else (0.0, 1.0)
-    pad = 0.04 * (high - low) or 0.05
-    limits = {name: scores.ceiling(frame, name) for name in scores.SCORES}
-    for row, label in zip(scores.rows(frame), scores.rank_labels(frame), strict=True):
-        key = row["key"]
-        entry = table.measures[key]
-        data = figures.scatter_data(table, key, target)
-        yield {
-            **row,
-            "rank": label,
-            "ranks": scores.rank_interval(row),
-            "psi": scores.psi_text(row),
-            "bound": bound_verdict(table.values[key], table.runs["error_gap"]) if entry.bound else "",
-            "scatter": marks.scatter(
-                data, levels, limits=(low - pad, high + pad), y_label=scores.target_label(target), x_label=key
-            )
-            if len(data)
-            else "",
-            "documentation": documentation(entry),
-            "citations": cite(entry.source, references),
-            "scores": [
-                {
-                    "title": score.title,
-                    "whisker": marks.whisker(row, name, limits[name]),
-                    "text": scores.score_text(row, name),
-                    "place": scores.place(row, name),
-                }
-                for name, score in scores.SCORES.items()
-            ],
-        }
-
-
-_FIELD_LINE = re.compile(r"[A-Z][a-z]+(?: [a-z]+)?:|[*-] ")
-
-
-def documentation(entry: Measure | Declared) -> list[Markup]:
-    """The paragraphs of a measure's docstring, literals as code; a line "Formula: …" starts its own paragraph."""
-    paragraphs: list[list[str]] = [[]]
-    for line in (entry.documentation or "No documentation.").splitlines():
-        if not line.strip() or _FIELD_LINE.match(line.strip()):
-            paragraphs.append([])
-        paragraphs[-1].append(line.strip())
-    texts = [" ".join(lines).strip() for lines in paragraphs]
-    return [Markup(re.sub(r"``?(.+?)``?", r"<code>\1</code>", str(escape(text)))) for text in texts if text]
-
-
 _NUMBER = re.compile(r"[-−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
-def absences(readings: pd.DataFrame, most: int = 3) -> list[dict[str, Any]]:
+def absences(readings: pd.DataFrame, same_as: Mapping[str, str] | None = None, most: int = 3) -> list[dict[str, Any]]:
     """What has no value, or one with a remark, and why: per measure and status the ``most`` frequent reasons.
 
     Reasons that differ in their numbers alone are counted together and shown by the first. Failed come first, then
-    undefined, then ok with a remark (an estimator stopped at its cap), each by count.
+    undefined, then ok with a remark (an estimator stopped at its cap), each by count. Where a measure repeats another
+    (``same_as``) and lacks as many values as that, it is not listed again.
     """
     reason = readings["reason"].fillna("")
     told = readings.assign(reason=reason)[(readings["status"] != "ok") | (reason != "")]
@@ -151,8 +114,22 @@ def absences(readings: pd.DataFrame, most: int = 3) -> list[dict[str, Any]]:
                 "run": str(part["run"].iloc[0]),
             }
         )
+    told_of = {(item["measure"], item["status"], item["count"]) for item in found}
+    parents = {measure: parent for measure, parent in (same_as or {}).items() if parent}
+    found = [
+        item for item in found if (parents.get(str(item["measure"])), item["status"], item["count"]) not in told_of
+    ]
     order = {"failed": 0, "undefined": 1, "ok": 2}
     return sorted(found, key=lambda item: (order[item["status"]], -item["count"], item["measure"]))
+
+
+def gathered(absences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`absences` with the measures of equal status, count and reasons together, under "measures"."""
+    found: dict[Any, dict[str, Any]] = {}
+    for item in absences:
+        same = (item["status"], item["count"], tuple(item["reasons"]), item["more"], item["run"])
+        found.setdefault(same, {**item, "measures": []})["measures"].append(item["measure"])
+    return list(found.values())
 
 
 def axes(table: Table) -> list[tuple[str, list[tuple[str, int]]]]:
@@ -160,7 +137,7 @@ def axes(table: Table) -> list[tuple[str, list[tuple[str, int]]]]:
     found = []
     for axis in table.axes:
         counts = sorted(table.runs[axis].value_counts(dropna=False, sort=False).items(), key=_order)
-        found.append((axis, [(_shown(value), int(count)) for value, count in counts]))
+        found.append((axis, [(shown(value), int(count)) for value, count in counts]))
     return found
 
 
@@ -170,8 +147,30 @@ def _order(item: tuple[Any, int]) -> tuple[bool, float, str]:
     return not number, float(value) if number else 0.0, str(value)
 
 
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+def grid(table: Table, frame: pd.DataFrame, assessment: pd.DataFrame | None) -> list[str]:
+    """How complete the grid is, in sentences, and which of its cells granulated tau could not use."""
+    found = []
+    if assessment is not None:
+        attrs = assessment.attrs
+        state = "complete and balanced" if attrs["balanced"] else "complete" if attrs["complete"] else "incomplete"
+        found.append(f"The grid of converged runs is {state}: {attrs['completeness']}.")
+    cells = dict(frame.attrs.get("cells") or {})
+    lost = {
+        axis: (one["single"], one["constant_gap"])
+        for axis, one in cells.items()
+        if one["single"] or one["constant_gap"]
+    }
+    if lost:
+        parts = []
+        for axis, (single, constant) in lost.items():
+            why = [f"{single} with one value"] if single else []
+            why += [f"{constant} with a constant gap"] if constant else []
+            parts.append(f"{axis} {cells[axis]['counted']} (without {' and '.join(why)})")
+        found.append(f"Cells that granulated τ could compare, by axis: {', '.join(parts)}.")
+    varied = [str(name) for name in ("seed", "data_seed") if name in table.runs and table.runs[name].nunique() > 1]
+    if varied:
+        found.append(f"Replicates differ in {' and '.join(varied)}.")
+    return found
 
 
 def outcomes(runs: pd.DataFrame, target: str) -> list[dict[str, Any]]:

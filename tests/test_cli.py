@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import gapbench
-from gapbench import completion
+from gapbench import cli, completion
 from gapbench.cli import main
 from gapbench.datasets.errors import InputError
 from gapbench.measures import MEASURES
+from gapbench.reports.scores import SORTABLE
 
 GRID = """
 name = "tiny"
@@ -100,6 +102,33 @@ def test_leaderboard_shows_the_users_measure_and_formats_agree(user: Path) -> No
     assert "my_norm" in invoke("leaderboard", "tiny", "--resamples", "50", "--format", "markdown").output
     top = invoke("leaderboard", "tiny", "--resamples", "50", "--top", "1", "--format", "csv").output
     assert len(top.strip().splitlines()) == 2
+
+
+def test_leaderboard_of_a_part_along_an_axis(user: Path) -> None:
+    part = ["leaderboard", "tiny", "--resamples", "50", "--within", "label_noise=0"]
+    text = invoke(*part, "--axis", "width", "--all")
+    assert text.exit_code == 0, text.output
+    assert "4 runs with label_noise=0: 4 recipes, 1 label noise (0)" in text.output
+    assert "τ along width" in text.output
+    written = invoke(*part, "--axis", "width", "--format", "csv").output
+    frame = pandas.read_csv(io.StringIO(written), index_col="measure")
+    assert list(frame["psi_width"].dropna()) == sorted(frame["psi_width"].dropna(), reverse=True)
+    assert frame["n"].max() == 4
+    whole = gapbench.leaderboard("tiny", resamples=50, permutations=50)
+    assert whole["n"].max() == 12, "the leaderboard of all runs is another"
+    for wrong, said in (
+        (["--within", "label_noise=7"], "its values are: 0, 0.5"),
+        (["--within", "wdith=8"], "did you mean width"),
+        (["--sort", "taub"], "did you mean tau_b"),
+        (["--all", "--top", "3"], "exclude one another"),
+    ):
+        result = invoke("leaderboard", "tiny", "--resamples", "50", *wrong)
+        assert result.exit_code == 2
+        assert said in result.output
+
+
+def test_the_scores_that_help_names_are_those_of_the_reports() -> None:
+    assert cli.SORTABLE == SORTABLE
 
 
 def test_report_is_one_page_with_the_users_measure(user: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,6 +55,8 @@ def selection_regret(
         found = [Interval(float(value), math.nan, math.nan, len(x)) for value in score(np.ones(len(x), bool))]
     else:
         found = jackknife_intervals(score, kept, rng)
+        # No choice is better than the best.
+        found[0] = replace(found[0], low=float(np.maximum(found[0].low, 0.0)))
     return SelectionRegret(found[0], found[1], int((np.bincount(sets) > 1).sum()) if len(sets) else 0)
 
 

@@ -109,6 +109,71 @@ def sign_errors(
     )
 
 
+@dataclass(frozen=True)
+class EnvironmentErrors:
+    """The sign error of many measures in every environment: ``errors`` and ``sizes`` (environments, measures).
+
+    An error is NaN where the environment's effective number of pairs (``sizes``) is too small. ``axis`` (environments,)
+    indexes the axes; ``first`` and ``second`` (environments,) are runs, one on each side.
+    """
+
+    axis: Indices
+    first: Indices
+    second: Indices
+    errors: Floats
+    sizes: Floats
+
+
+def environment_errors(
+    measures: Floats,
+    gap: Floats,
+    design: Design,
+    test_size: Floats | float,
+    *,
+    pooled: bool = False,
+    least_size: float = LEAST_SIZE,
+) -> EnvironmentErrors:
+    """The errors that `sign_errors` sums up, each environment in one order, for every column of measures.
+
+    With ``pooled`` an environment is two values of an axis at one label noise, whatever the other axes are, its pairs
+    of runs still equal in these: there are pairs enough where configurations have few seeds, and it tells less of the
+    worst case.
+    ``measures`` (runs, measures), multiplied by their declared signs, NaN where undefined; ``gap`` (runs,), finite.
+    """
+    sizes = np.broadcast_to(np.asarray(test_size, np.float64), gap.shape)
+    units = CellPairs.of(design, gap)
+    first, second, environment = _run_pairs(units)
+    axis = np.repeat(units.axis, np.diff(units.start, append=len(units.first)))
+    if pooled and len(environment):
+        one, other = (design.codes[units.order[units.starts[unit]]] for unit in (units.first, units.second))
+        at = np.arange(len(axis))
+        level = design.level[units.order[units.starts[units.first]]]
+        keys = np.stack([axis, one[at, axis], other[at, axis], level], axis=1)
+        kinds, representative, number = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        environment, axis = number.reshape(-1)[environment], kinds[:, 0]
+    else:
+        representative = np.arange(len(axis))
+    count = len(axis)
+    certainty = hoeffding_weight(gap[first] - gap[second], np.minimum(sizes[first], sizes[second]))
+    counted = certainty > 0.5
+    first, second, environment = first[counted], second[counted], environment[counted]
+    weight: Floats = certainty[counted] - 0.5
+    rounded, x = settled(gap), significant(measures)
+    direction = np.sign(rounded[first] - rounded[second])
+    errors, effective = np.full((2, count, measures.shape[1]), np.nan)
+    for column in range(measures.shape[1]):
+        difference = x[first, column] - x[second, column]
+        known = ~np.isnan(difference)
+        own = np.where(known, weight, 0.0)
+        total, squares = np.bincount(environment, own, count), np.bincount(environment, own**2, count)
+        wrong = np.bincount(environment, own * (1.0 - np.sign(np.where(known, difference, 0.0)) * direction) / 2, count)
+        size = np.divide(total**2, squares, out=np.zeros(count), where=squares > 0)
+        kept = size >= least_size * (1 - 1e-12)
+        errors[kept, column], effective[:, column] = wrong[kept] / total[kept], size
+    one, other = (units.order[units.starts[unit]][representative] for unit in (units.first, units.second))
+    return EnvironmentErrors(axis, one, other, errors, effective)
+
+
 def _run_pairs(units: CellPairs) -> tuple[Indices, Indices, Indices]:
     """Every pair of runs of the two configurations of a comparison, and the number of the comparison: (run pairs,)."""
     sizes = np.diff(units.starts, append=len(units.order))

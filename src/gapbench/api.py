@@ -213,22 +213,27 @@ def leaderboard(
     resamples: int = 1000,
     permutations: int = 1000,
     seed: int = 0,
+    within: Sequence[str] = (),
 ) -> pandas.DataFrame:
     """Score every measure of a stored zoo against the true gap, best first.
 
     Predictors, which are fitted to the gap, and controls are listed with them and not ranked.
     ``zoo``: the folder of a zoo, its name under ./zoos, or a table; ``target``: error_gap, loss_gap or
-    clean_error_gap. Columns and definitions: `gapbench.evaluate.leaderboard.leaderboard`.
+    clean_error_gap; ``within``: only the runs with these values, such as "label_noise=0" (see
+    `gapbench.evaluate.within.within`). Columns and definitions: `gapbench.evaluate.leaderboard.leaderboard`.
     """
     from gapbench.evaluate.leaderboard import leaderboard as compute
     from gapbench.evaluate.predictors import with_predictors
     from gapbench.evaluate.remembered import remembered
     from gapbench.evaluate.table import Table
+    from gapbench.evaluate.within import within as part
 
     chosen = table(zoo, only=only)
-    if isinstance(zoo, Table):
-        chosen = with_predictors(chosen, target=target, seed=seed)
-        return compute(chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
+    if within or isinstance(zoo, Table):
+        chosen = with_predictors(part(chosen, within), target=target, seed=seed)
+        frame = compute(chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
+        frame.attrs["within"] = list(within)
+        return frame
     return remembered(locate(zoo), chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
 
 
@@ -314,19 +319,29 @@ def report(
     resamples: int = 1000,
     permutations: int = 1000,
     seed: int = 0,
+    progress: bool = True,
 ) -> Path:
     """Write the report of a stored zoo as one offline HTML file, by default ZOO/report.html, and return its path."""
     from gapbench.evaluate.predictors import with_predictors
-    from gapbench.evaluate.provenance import environment
-    from gapbench.evaluate.remembered import remembered
+    from gapbench.evaluate.progress import stepping
+    from gapbench.evaluate.provenance import provenance
+    from gapbench.evaluate.remembered import remembered, remembered_assessment
     from gapbench.reports.html import report as write
 
     folder = locate(zoo)
     chosen = table(folder, only=only)
     frame = remembered(folder, chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
-    provenance = {"zoo": folder.name, "statistics seed": seed, "made with": environment()}
-    chosen = with_predictors(chosen, target=target, seed=seed)
-    return write(chosen, frame, provenance=provenance, out=Path(out) if out is not None else folder / "report.html")
+    with stepping("assessing: step", shown=progress) as step:
+        assessed = remembered_assessment(
+            folder, chosen, target=target, permutations=min(permutations, 200), seed=seed, progress=step
+        )
+    return write(
+        with_predictors(chosen, target=target, seed=seed),
+        frame,
+        assessment=assessed,
+        provenance=provenance(folder, chosen) | {"statistics seed": seed},
+        out=Path(out) if out is not None else folder / "report.html",
+    )
 
 
 def table(zoo: str | Path | Table, *, only: Sequence[str] = ()) -> Table:

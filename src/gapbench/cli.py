@@ -51,6 +51,24 @@ SCORES = options(
 )
 
 
+WITHIN = click.option(
+    "--within",
+    multiple=True,
+    metavar="AXIS=VALUE",
+    help="Only the runs with this value, such as label_noise=0; may be given again, of one axis for either value.",
+)
+SORTABLE = (
+    "within_noise_tau",
+    "granulated_tau",
+    "tau_b",
+    "tau_a",
+    "randomisation_auc",
+    "seconds",
+    "measure",
+)
+"""Those of `gapbench.reports.scores`, whose import would keep --help waiting; a test compares them."""
+
+
 class _Group(click.Group):
     """Prints what the user can mend as one message, without a traceback, and exits with 2."""
 
@@ -235,7 +253,11 @@ def status(zoo: str, watch: float | None) -> None:
 
 @main.command()
 @SCORES
-@click.option("--top", type=click.IntRange(1), help="Only the best so many.")
+@WITHIN
+@click.option("--sort", metavar="SCORE", help=f"One of: {', '.join(SORTABLE)}  [default: {SORTABLE[0]}]")
+@click.option("--axis", metavar="AXIS", help="Show the granulated τ along this hyper-parameter, and sort by it.")
+@click.option("--top", type=click.IntRange(1), help="Only the best so many  [default: 20 on a terminal, else all]")
+@click.option("--all", "whole", is_flag=True, help="All measures.")
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "csv"]), default="text", show_default=True)
 @click.option("--out", type=FILE, metavar="FILE", help="Write to a file instead of the terminal.")
 def leaderboard(
@@ -244,32 +266,46 @@ def leaderboard(
     target: str,
     resamples: int,
     seed: int,
+    within: tuple[str, ...],
+    sort: str | None,
+    axis: str | None,
     top: int | None,
+    whole: bool,
     form: str,
     out: Path | None,
 ) -> None:
     """Score the measures of a stored ZOO against the true generalization gap, best first.
 
-    ZOO is a folder, or a name under ./zoos.
+    ZOO is a folder, or a name under ./zoos. Controls, predictors fitted to the gap, and what sees test inputs are
+    shown greyed, without a rank.
 
     \b
-    gapbench leaderboard quick --top 20
+    gapbench leaderboard quick --all
+    gapbench leaderboard quick --sort randomisation_auc --top 10
+    gapbench leaderboard quick --axis width
+    gapbench leaderboard quick --within label_noise=0 --within depth=3
     gapbench leaderboard --target loss_gap --only 'pacbayes*'
     gapbench leaderboard --format csv --out leaderboard.csv
     """
     from gapbench import api
     from gapbench.reports import text
 
-    frame = api.leaderboard(zoo, only=only, target=target, resamples=resamples, permutations=resamples, seed=seed)
+    if whole and top is not None:
+        raise InputError(f"--all and --top {top} exclude one another: give one of them")
+    frame = api.leaderboard(
+        zoo, only=only, target=target, resamples=resamples, permutations=resamples, seed=seed, within=within
+    )
     if form == "text":
-        render(text.terminal(frame, top), out)
+        render(text.terminal(frame, None if whole else top or text.TOP, sort=sort, axis=axis), out)
         return
-    shown = frame if top is None else frame.head(top)
+    chosen = text.ordered(frame, sort, axis)
+    shown = chosen if top is None else chosen.head(top)
     deliver(text.markdown(shown) if form == "markdown" else text.csv(shown), out)
 
 
 @main.command()
 @SCORES
+@WITHIN
 @click.option("--top", type=click.IntRange(1), help="Only the best so many.")
 @click.option(
     "--format",
@@ -285,6 +321,7 @@ def export(
     target: str,
     resamples: int,
     seed: int,
+    within: tuple[str, ...],
     top: int | None,
     form: str,
     out: Path | None,
@@ -302,7 +339,9 @@ def export(
     from gapbench.reports import bibtex, text
     from gapbench.reports.references import bundled_text
 
-    frame = api.leaderboard(zoo, only=only, target=target, resamples=resamples, permutations=resamples, seed=seed)
+    frame = api.leaderboard(
+        zoo, only=only, target=target, resamples=resamples, permutations=resamples, seed=seed, within=within
+    )
     shown = frame if top is None else frame.head(top)
     if form == "parquet":
         if out is None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from gapbench.datasets.errors import InputError
+from gapbench.evaluate import assessment as module
 from gapbench.evaluate.assessment import adjusted_p, assessment, settled_gap
 from gapbench.evaluate.statistics.adjusted import partial_correlation
 from gapbench.evaluate.statistics.conditional_information import conditional_mutual_information
@@ -96,11 +97,30 @@ def test_incompleteness_and_power_are_told(table, frame):
         assessment(table, target="gap")
 
 
-def test_adjusted_p_leaves_controls_out():
-    board = pd.DataFrame({"tau_b_p": [0.01, 0.04, 0.001], "control": [False, False, True]}, index=["a", "b", "coin"])
+def test_a_large_zoo_has_no_null_band_of_the_conditional_information(table, monkeypatch):
+    few = SimpleNamespace(**{**vars(table), "runs": table.runs[table.runs["seed"] == 0], "measures": {}})
+    few.measures = {key: table.measures[key] for key in ("good", "coin")}
+    name = "conditional_mutual_information"
+    assert assessment(few, permutations=5, mixed=False)[f"{name}_p"].notna().all()
+    monkeypatch.setattr(module, "MOST_RUNS", 5)
+    found = assessment(few, permutations=5, mixed=False)
+    assert found[name].notna().all()
+    assert found[[f"{name}_null_low", f"{name}_p", f"{name}_holm"]].isna().all(axis=None)
+
+
+def test_progress_is_told_measure_by_measure(table):
+    told = []
+    assessment(table, permutations=5, mixed=False, progress=lambda done, total: told.append((done, total)))
+    assert told == [(at, 6) for at in range(1, 7)], "four measures of two coverages"
+
+
+def test_adjusted_p_counts_what_is_ranked():
+    kinds, same = ["measure", "measure", "control", "measure"], ["", "", "", "a"]
+    names = ["a", "b", "coin", "a_per_sample"]
+    board = pd.DataFrame({"tau_b_p": [0.01, 0.04, 0.001, 0.01], "kind": kinds, "same_as": same}, index=names)
     found = adjusted_p(board, ("tau_b",))
     assert found["tau_b_holm"].tolist()[:2] == pytest.approx([0.02, 0.04])
-    assert np.isnan(found.loc["coin", "tau_b_bh"])
+    assert found.loc[["coin", "a_per_sample"], ["tau_b_bh", "tau_b_holm"]].isna().all(axis=None)
 
 
 def test_settled_gap_keeps_its_units():

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gapbench.evaluate import progress
-from gapbench.evaluate.progress import Tally, duration, reporting
+from gapbench.evaluate.progress import Tally, duration, reporting, stepping
 from gapbench.evaluate.work import Worked
 
 DONE = (
@@ -57,3 +57,27 @@ def test_counts() -> None:
 @pytest.mark.parametrize(("seconds", "shown"), [(3.4, "3 s"), (89, "89 s"), (120, "2.0 min"), (7200, "2.0 h")])
 def test_durations(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+def test_steps_are_told_on_the_error_stream(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    with stepping("assessing measures") as step:
+        for done in (1, 2, 3):
+            step(done, 3)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert [line.rsplit(",", 1)[0] for line in captured.err.splitlines()] == [
+        "assessing measures 1/3",
+        "assessing measures 2/3",
+    ]
+    with stepping("assessing measures", shown=False) as step:
+        step(1, 3)
+    assert capsys.readouterr().err == ""
+
+
+def test_quick_steps_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with stepping("assessing measures") as step:
+        step(1, 3)
+    assert capsys.readouterr().err == ""

@@ -136,7 +136,8 @@ def make_frame(rows: Mapping[str, Mapping[str, Any]], **attrs: Any) -> pd.DataFr
     """A leaderboard with the stated numbers; a score is a point, or (point, low, high); bands are ±.15 about chance."""
     records = {}
     for key, row in rows.items():
-        record: dict[str, Any] = {"family": "norms", "source": "jiang2020", "sign": 1, "control": False, "n": 184}
+        record: dict[str, Any] = {"family": "norms", "source": "jiang2020", "sign": 1, "control": False}
+        record |= {"same_as": "", "n": 184}
         record |= {"ok": 192, "undefined": 0, "failed": 0, "seconds": 0.02}
         for score in SCORES:
             stated = row.get(score, 0.0)

@@ -52,48 +52,6 @@ def test_auc_has_its_own_scale(frames: Callable[..., pd.DataFrame]) -> None:
     assert part(svg, "zero").get("d") == "M210 0v40"  # type: ignore[union-attr]
 
 
-def test_scatter_draws_every_run_once(table: Any) -> None:
-    data = figures.scatter_data(table, "measure_05")
-    svg = marks.scatter(data, [0.0, 0.5, 1.0], limits=(0, 1), y_label="error gap (fraction)", x_label="measure_05")
-    root = ElementTree.fromstring(svg)
-    paths = {child.get("class", ""): child.get("d", "") for child in root if child.get("class", "").startswith("m ")}
-    counts = {name.split()[1]: len(re.findall("M", path)) for name, path in paths.items()}
-    kept = data[data["converged"]]
-    assert counts == {
-        "out": len(data) - len(kept),
-        **{f"n{i}": int((kept["label_noise"] == p).sum()) for i, p in enumerate((0, 0.5, 1))},
-    }
-    assert len({name.split()[2] for name in paths if " n" in name}) == 3, "shapes"
-    assert len(svg) < 6_000
-    assert "error gap (fraction)" in "".join(root.itertext())
-
-
-def test_scatter_heights_follow_the_gap(table: Any) -> None:
-    data = pd.DataFrame({"value": [1.0, 2.0], "gap": [0.0, 1.0], "label_noise": [0.0, 0.0], "converged": [True, True]})
-    svg = marks.scatter(data, [0.0], limits=(0, 1), y_label="y", x_label="x")
-    points = re.search(r'class="m n0 circle" d="M(\d+) (\d+)h0M(\d+) (\d+)h0"', svg)
-    assert points is not None
-    x0, y0, x1, y1 = map(int, points.groups())
-    assert (y0, y1) == (392, 44)
-    assert 78 < x0 < x1 < 668
-
-
-@pytest.mark.parametrize("values", [[3.0], [2.0, 2.0], [0.0, 0.0], [1e-300, 1e300], [-1e30, 1e30], [1e9, 1e9 + 1]])
-def test_scatter_survives_odd_values(values: list[float]) -> None:
-    data = pd.DataFrame({"value": values, "gap": 0.5, "label_noise": 0.0, "converged": True})
-    svg = marks.scatter(data, [0.0], limits=(0, 1), y_label="y", x_label="<x>")
-    assert "nan" not in svg
-    x = [int(n) for n in re.findall(r"M(\d+) \d+h0", re.findall(r'class="m n0 circle" d="([^"]*)"', svg)[0])]
-    assert all(78 <= at <= 668 for at in x)
-    ElementTree.fromstring(svg)
-
-
-def test_scatter_escapes_labels() -> None:
-    data = pd.DataFrame({"value": [1.0], "gap": [0.5], "label_noise": [0.0], "converged": [True]})
-    svg = marks.scatter(data, [0.0], limits=(0, 1), y_label="y", x_label='"><script>')
-    assert "<script" not in svg
-
-
 @pytest.mark.parametrize(
     ("low", "high", "decades"),
     [(0, 1, False), (-3.2, 5.1, False), (1e-7, 3e-7, False), (1e9, 1e9 + 5, False), (-30, 30, True)],

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from gapbench.datasets.errors import InputError
 from gapbench.reports import text
 from gapbench.reports.scores import (
     SCORES,
@@ -25,10 +26,12 @@ from gapbench.reports.scores import (
 )
 
 
-def printed(frame: pd.DataFrame, top: int | None = None, width: int = 100, color: str | None = None) -> str:
+def printed(
+    frame: pd.DataFrame, top: int | None = None, width: int = 100, color: str | None = None, **options: str
+) -> str:
     buffer = io.StringIO()
     console = Console(width=width, file=buffer, force_terminal=color is not None, color_system=color)  # type: ignore[arg-type]
-    console.print(text.terminal(frame, top))
+    console.print(text.terminal(frame, top, **options))
     return buffer.getvalue()
 
 
@@ -118,7 +121,54 @@ def test_terminal_top_counts_ranked_measures(frame: pd.DataFrame) -> None:
     shown = printed(frame, top=3)
     ranks = [line.split()[0] for line in shown.splitlines() if re.match(r"\s*\d+ +\w+", line) and "[" in line]
     assert ranks == ["1", "2", "3"]
-    assert f"… and {(~frame['control']).sum() - 3} more measures" in shown
+    assert f"… {(~frame['control']).sum() - 3} more measures: --all shows them" in shown
+    for control in ("coin", "epochs_trained"):
+        assert f"{control} (control)" in shown, "controls stay, however far down"
+
+
+def shown_names(shown: str) -> list[str]:
+    return [line.split()[1] for line in shown.splitlines() if re.match(r"\s*\d+ +[a-z]", line) and "[" in line]
+
+
+def test_terminal_sorts_by_what_is_asked_for(frame: pd.DataFrame) -> None:
+    measures = frame[(frame["kind"] == "measure")]
+    for score in SCORES:
+        best = measures[score].dropna().sort_values(ascending=False, kind="stable").index[:5]
+        assert shown_names(printed(frame, 5, sort=score)) == list(best)
+        assert SCORES[score].title in printed(frame, 5, sort=score)
+    cheap = measures[measures["within_noise_tau"].notna()]["seconds"].sort_values(kind="stable").index[:5]
+    assert shown_names(printed(frame, 5, sort="seconds")) == list(cheap)
+    assert "cost a run" in printed(frame, 5, sort="seconds")
+    assert shown_names(printed(frame, 5, sort="measure")) == sorted(measures["tau_b"].dropna().index)[:5]
+    with pytest.raises(InputError, match="unknown score 'taub'; did you mean tau_b"):
+        text.terminal(frame, sort="taub")
+
+
+def test_terminal_shows_and_sorts_by_an_axis(frames: Callable[..., pd.DataFrame]) -> None:
+    rows = {f"m{at}": {"within_noise_tau": 0.9 - 0.1 * at, "psi_width": 0.1 * at} for at in range(5)}
+    shown = printed(frames(rows), axis="width")
+    assert shown_names(shown) == ["m4", "m3", "m2", "m1", "m0"]
+    assert "τ along width" in shown
+    assert shown_names(printed(frames(rows), axis="width", sort="within_noise_tau")) == ["m0", "m1", "m2", "m3", "m4"]
+    with pytest.raises(InputError, match="unknown axis 'widht'; did you mean width"):
+        text.terminal(frames(rows), axis="widht")
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_terminal_folds_what_ranks_alike(frames: Callable[..., pd.DataFrame]) -> None:
+    rows = {
+        "norm": {"within_noise_tau": 0.5},
+        "norm_per_sample": {"within_noise_tau": 0.5, "same_as": "norm"},
+        "other": {"within_noise_tau": 0.3},
+    }
+    frame = frames(rows)
+    shown = printed(frame)
+    assert shown_names(shown) == ["norm", "other"]
+    assert "norm =\N{NO-BREAK SPACE}…_per_sample" in shown
+    assert "ranks these runs exactly alike" in shown
+    assert rank_labels(frame) == ["1", "=", "2"]
+    assert "norm_per_sample" in text.csv(frame)
+    assert "ranks these runs exactly alike" not in printed(frames({"norm": {}}))
 
 
 def test_terminal_shows_coverage(frame: pd.DataFrame) -> None:

@@ -11,6 +11,7 @@ import pytest
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.sign_error import (
     effective_sample_size,
+    environment_errors,
     hoeffding_weight,
     sign_errors,
     smallest_counted_difference,
@@ -113,3 +114,60 @@ def test_bounds_stand_around_the_points():
     assert 0.0 <= found.mean.low < found.mean.point < found.mean.high <= 1.0
     assert found.percentile_90.low <= found.percentile_90.point <= found.percentile_90.high
     assert np.isnan(found.maximum.low)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_environments_are_those_that_are_summed_up(seed):
+    runs, design, measure, gap = zoo(seed)
+    missing = np.where(np.arange(len(gap)) % 7 == 0, np.nan, measure)
+    found = environment_errors(np.stack([measure, -measure, missing], axis=1), gap, design, 2000)
+    for column, values in enumerate((measure, -measure, missing)):
+        errors = found.errors[:, column]
+        expected = sign_errors(values, gap, design, 2000)
+        assert 2 * (~np.isnan(errors)).sum() == expected.environments > 0
+        assert np.nanmean(errors) == pytest.approx(expected.mean.point, abs=1e-12)
+        assert np.nanmax(errors) == pytest.approx(expected.maximum.point, abs=1e-12)
+        assert found.sizes[:, column].max() == pytest.approx(expected.largest_size)
+    for row, (first, second) in enumerate(zip(found.first, found.second)):
+        one, other = runs.iloc[first], runs.iloc[second]
+        axis = ("A", "B")[found.axis[row]]
+        assert one[axis] != other[axis]
+        assert one.drop([axis, "seed"]).equals(other.drop([axis, "seed"]))
+
+
+def pooled_by_loops(runs, measure, gap, test_size, least):
+    """Every pair of runs that differ in one axis, gathered by the axis, its two values and the label noise."""
+    sums = {}
+    for (i, a), (j, b) in itertools.combinations(runs.iterrows(), 2):
+        if a["label_noise"] != b["label_noise"] or (a["A"] != b["A"]) == (a["B"] != b["B"]):
+            continue
+        axis = "A" if a["A"] != b["A"] else "B"
+        weight = max(max(1 - 2 * np.exp(-test_size * (gap[i] - gap[j]) ** 2 / 2), 0) ** 2 - 0.5, 0)
+        wrong = (1 - np.sign(measure[i] - measure[j]) * np.sign(gap[i] - gap[j])) / 2
+        key = (axis, *sorted((a[axis], b[axis])), a["label_noise"])
+        sums.setdefault(key, []).append((weight, wrong))
+    out = {}
+    for key, pairs in sums.items():
+        weights, wrong = np.array(pairs).T
+        if effective_sample_size(weights) >= least:
+            out[key] = np.average(wrong, weights=weights)
+    return out
+
+
+def test_pooled_environments_agree_with_loops():
+    runs, design, measure, gap = zoo(1, seeds=2)
+    found = environment_errors(measure[:, None], gap, design, 2000, pooled=True, least_size=3)
+    seen = {}
+    for row in np.flatnonzero(~np.isnan(found.errors[:, 0])):
+        one, other = runs.iloc[found.first[row]], runs.iloc[found.second[row]]
+        axis = ("A", "B")[found.axis[row]]
+        seen[axis, *sorted((one[axis], other[axis])), one["label_noise"]] = found.errors[row, 0]
+    assert seen == pytest.approx(pooled_by_loops(runs, measure, gap, 2000, 3))
+    assert len(seen) >= 5
+    assert seen != pytest.approx(pooled_by_loops(runs, -measure, gap, 2000, 3))
+
+
+def test_no_axis_has_no_environment():
+    runs = pd.DataFrame({"label_noise": [0.0, 0.5], "seed": [0, 0]})
+    found = environment_errors(np.ones((2, 1)), np.array([0.1, 0.2]), Design.of(runs, []), 2000, pooled=True)
+    assert found.errors.shape == (0, 1)
