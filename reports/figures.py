@@ -43,8 +43,8 @@ STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#222222"),
 }
 """Settings of every figure."""
-_INK, _GREY = "#222222", "#888888"
-_BAND: Any = {"color": _GREY, "alpha": 0.28, "linewidth": 0}
+INK, GREY = "#222222", "#888888"
+_BAND: Any = {"color": GREY, "alpha": 0.28, "linewidth": 0}
 
 
 def colours(count: int, ramp: Sequence[tuple[int, int, int]] = RAMP) -> list[str]:
@@ -115,7 +115,7 @@ def scatter(data: pd.DataFrame, *, measure: str, target: str = "error_gap") -> F
                 out["gap"],
                 s=14,
                 facecolors="none",
-                edgecolors=_GREY,
+                edgecolors=GREY,
                 linewidths=0.7,
                 label="not converged",
             )
@@ -181,7 +181,7 @@ def randomisation(summary: pd.DataFrame, frame: pd.DataFrame) -> Figure:
             left.hlines(y, part["low"], part["high"], color=colour, linewidth=0.6)
             left.hlines(y, part["q25"], part["q75"], color=colour, linewidth=2)
             left.plot(part["median"], y, _MARKERS[shape], color=colour, markersize=4, label=f"{level:g}")
-        left.axvline(0, color=_GREY, linewidth=0.6)
+        left.axvline(0, color=GREY, linewidth=0.6)
         left.set(xlabel="rank shift against twins\nwith other labels (share of runs)", ylabel="")
         left.set_yticks(range(len(order)), list(order.index))
         left.set_ylim(len(order) - 0.5, -0.5)
@@ -205,16 +205,16 @@ def whiskers(frame: pd.DataFrame, score: str = RANKING) -> Figure:
         _draw_whiskers(axes, shown, score)
         limit = ceiling(frame) if score == RANKING else None
         handles = [
-            Line2D([], [], color=_INK, marker="o", markersize=4, linewidth=1.2, label="score, 95 % interval"),
+            Line2D([], [], color=INK, marker="o", markersize=4, linewidth=1.2, label="score, 95 % interval"),
             Patch(**_BAND, label="null band (95 %)"),
         ]
         if limit:
             handles.append(
-                axes.axvline(limit["ceiling"], color=_INK, linestyle="--", linewidth=0.8, label="noise ceiling")
+                axes.axvline(limit["ceiling"], color=INK, linestyle="--", linewidth=0.8, label="noise ceiling")
             )
         axes.set_yticks(range(len(shown)), list(shown.index))
         for label, kind in zip(axes.get_yticklabels(), shown["kind"], strict=True):
-            label.set_color(_INK if kind == MEASURE else _GREY)
+            label.set_color(INK if kind == MEASURE else GREY)
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set(
             xlabel=f"{SCORES[score].title} with the {target_label(str(frame.attrs['target']))}", xlim=_limits(score)
@@ -229,14 +229,14 @@ def _limits(score: str) -> tuple[float, float]:
 
 def _draw_whiskers(axes: Any, frame: pd.DataFrame, score: str) -> None:
     for y, row in enumerate(rows(frame)):
-        colour = _INK if row["kind"] == MEASURE else _GREY
+        colour = INK if row["kind"] == MEASURE else GREY
         if math.isfinite(row[f"{score}_null_low"]):
             band = (row[f"{score}_null_low"], row[f"{score}_null_high"])
             axes.fill_betweenx((y - 0.38, y + 0.38), *band, **_BAND)
         axes.plot((row[f"{score}_low"], row[f"{score}_high"]), (y, y), color=colour, linewidth=1.2)
         inside = place(row, score) == "inside"
         axes.plot(row[score], y, "o", color=colour, markersize=4, markerfacecolor="white" if inside else colour)
-    axes.axvline(SCORES[score].chance, color=_GREY, linewidth=0.6)
+    axes.axvline(SCORES[score].chance, color=GREY, linewidth=0.6)
 
 
 _GLOBAL_RULE = '<style type="text/css">*{stroke-linejoin: round; stroke-linecap: butt}</style>'
@@ -252,7 +252,7 @@ def svg(figure: Figure, prefix: str = "") -> str:
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_GLOBAL_RULE, "", 1).replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(_GLOBAL_RULE, "", 1).replace(INK, "currentColor")
     if prefix:
         text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", text)
     return text.replace("<svg", '<svg style="stroke-linejoin: round; stroke-linecap: butt"', 1)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from gapbench.evaluate.phenomena.following import chosen
 from gapbench.evaluate.phenomena.phenomenon import Panel
-from gapbench.reports.figures import _GREY, _INK, _STYLE, RAMP, colours
+from gapbench.reports.figures import GREY, INK, RAMP, STYLE, colours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ def draw(panels: Sequence[Panel], table: pd.DataFrame) -> Figure:
     """The panels side by side, at most `COLUMNS` a row; lines are means with 95 % intervals over what was repeated."""
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.1 * columns, 3.3 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, place in zip(panels, axes):
@@ -37,7 +37,7 @@ def draw(panels: Sequence[Panel], table: pd.DataFrame) -> Figure:
 def png(figure: Figure) -> bytes:
     """The figure as PNG, 200 dots an inch on white."""
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="png", dpi=200, facecolor="white")
     return buffer.getvalue()
 
@@ -50,7 +50,7 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
     axes.set_title(panel.title, fontsize=9, loc="left")
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
     if data.empty:
-        axes.text(0.5, 0.5, "no rows", ha="center", va="center", transform=axes.transAxes, color=_GREY)
+        axes.text(0.5, 0.5, "no rows", ha="center", va="center", transform=axes.transAxes, color=GREY)
         return
     hue: dict[str, Any] = {"color": colours(1)[0]}
     if panel.hue is not None:
@@ -92,16 +92,14 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
     if "y" in panel.log:
         axes.set_yscale("log")
     for at, label in panel.verticals:
-        axes.axvline(at, color=_GREY, **_DASHES)
-        axes.text(at, 1.0, f" {label}", transform=axes.get_xaxis_transform(), fontsize=7, color=_GREY, va="top")
+        axes.axvline(at, color=GREY, **_DASHES)
+        axes.text(at, 1.0, f" {label}", transform=axes.get_xaxis_transform(), fontsize=7, color=GREY, va="top")
     for at, label in panel.horizontals:
-        axes.axhline(at, color=_GREY, **_DASHES)
-        axes.text(
-            1.0, at, label, transform=axes.get_yaxis_transform(), fontsize=7, color=_GREY, ha="right", va="bottom"
-        )
+        axes.axhline(at, color=GREY, **_DASHES)
+        axes.text(1.0, at, label, transform=axes.get_yaxis_transform(), fontsize=7, color=GREY, ha="right", va="bottom")
     for x, y, label in panel.published:
-        axes.plot(x, y, "*", color=_INK, markersize=9, zorder=5)
-        axes.annotate(f" {label}", (x, y), fontsize=7, color=_INK, va="bottom")
+        axes.plot(x, y, "*", color=INK, markersize=9, zorder=5)
+        axes.annotate(f" {label}", (x, y), fontsize=7, color=INK, va="bottom")
     legend = axes.get_legend()
     if legend is not None:
         legend.set_frame_on(False)
@@ -116,7 +114,7 @@ def _reference(panel: Panel, data: pd.DataFrame, axes: Any, palette: Any) -> Non
         return
     for level, rows in data.groupby(panel.hue) if panel.hue is not None else [(None, data)]:
         curve = rows.groupby(panel.x)[panel.reference].mean().dropna()
-        axes.plot(curve.index, curve, color=palette[level] if palette else _GREY, **_DASHES)
+        axes.plot(curve.index, curve, color=palette[level] if palette else GREY, **_DASHES)
 
 
 def _named(level: Any) -> str:

@@ -258,7 +258,7 @@ def test_help_and_completion_answer_at_once() -> None:
         )
         times.append(time.perf_counter() - started)
     assert "path_norm" in completed.stdout
-    assert min(times) < 1.0
+    assert min(times) < 2.0  # half a second on an idle machine
     code = (
         "import sys; from gapbench.cli import main; main(['--help'], standalone_mode=False); "
         "sys.exit('torch' in sys.modules)"
