@@ -15,6 +15,8 @@ from gapbench.options import FILE, ONLY, options
 from gapbench.output import deliver, follow, render, store
 from gapbench.table_commands import compare, score
 
+# As gapbench.measures.registry.COSTS, whose import takes seconds; a test compares them.
+COSTS = ("weights", "forward", "gradient", "iterative", "second run")
 TARGETS = ("error_gap", "loss_gap", "clean_error_gap")
 
 
@@ -29,6 +31,11 @@ WORK = options(
     click.argument("zoo", default="quick", shell_complete=completion.complete_grid),
     click.option("--out", type=FILE, metavar="DIR", help="The folder of the zoo  [default: zoos/NAME]"),
     ONLY,
+    click.option(
+        "--cost",
+        type=click.Choice(COSTS),
+        help="Only measures that cost at most this.",
+    ),
     FILES,
     NETWORKS,
     click.option(
@@ -109,6 +116,7 @@ def run(
     zoo: str,
     out: Path | None,
     only: tuple[str, ...],
+    cost: str | None,
     files: tuple[Path, ...],
     networks: tuple[Path, ...],
     jobs: int | None,
@@ -130,6 +138,7 @@ def run(
 
     \b
     gapbench run quick --jobs 2
+    gapbench run jiang-mini --cost forward
     gapbench run quick --measures mine.py --only my_measure
     gapbench run mine.toml --networks my_networks.py
     gapbench run big.toml --shard 3/16
@@ -143,6 +152,7 @@ def run(
         zoo,
         out=out,
         only=only,
+        cost=cost,
         measures=files,
         networks=networks,
         jobs=jobs,
@@ -176,6 +186,7 @@ def plan(
     zoo: str,
     out: Path | None,
     only: tuple[str, ...],
+    cost: str | None,
     files: tuple[Path, ...],
     networks: tuple[Path, ...],
     jobs: int | None,
@@ -196,6 +207,7 @@ def plan(
         zoo,
         out=out,
         only=only,
+        cost=cost,
         measures=files,
         networks=networks,
         jobs=jobs,
