@@ -83,6 +83,7 @@ def main() -> None:
     \b
     gapbench run quick                    train the demonstration zoo and read every measure
     gapbench status quick --watch 5       see how far it is
+    gapbench adopt my_networks            take in networks that were trained elsewhere
     gapbench leaderboard                  score the measures against the true gap
     gapbench report                       write the offline HTML report
     gapbench score models.csv --target gap  score any table of models and measures
@@ -218,6 +219,47 @@ def plan(
     )
     for line in made.lines():
         click.echo(line)
+
+
+@main.command()
+@click.argument("folder", type=FILE)
+@click.option("--out", type=FILE, metavar="DIR", help="The folder of the zoo  [default: zoos/NAME]")
+@NETWORKS
+@click.option("--data-dir", type=FILE, metavar="DIR", help="Where data files are  [default: $GAPBENCH_DATA]")
+def adopt(folder: Path, out: Path | None, networks: tuple[Path, ...], data_dir: Path | None) -> None:
+    """Take networks that were trained elsewhere into a zoo of their own.
+
+    FOLDER holds their weights (safetensors) and manifest.toml. Their errors are computed on the data, and compared with
+    what the manifest states. Nothing is unpickled. Then `gapbench run` reads measures and trains nothing.
+
+    \b
+    gapbench adopt my_networks
+    gapbench run zoos/mine/zoo.toml --out zoos/mine
+    gapbench leaderboard mine
+
+    \b
+    manifest.toml:
+        name = "mine"
+        [data]                        # as in a grid: the sample they were trained on
+        name = "npz"
+        path = "mine.npz"
+        train_size = 500
+        [run]                         # what they have in common
+        architecture = "mlp"
+        depth = 2
+        learning_rate = 0.1
+        batch_size = 32
+        [[networks]]                  # what sets each apart
+        weights = "first.safetensors"
+        initial = "first-initial.safetensors"   # optional
+        width = 64
+        train_error = 0.0             # optional: checked
+        test_error = 0.31
+    """
+    from gapbench import api
+
+    done = api.adopt(folder, out=out, networks=networks, data_dir=data_dir)
+    click.echo(f"{done.out}: {done.taken} networks adopted, {done.known} known before")
 
 
 @main.command()
