@@ -137,8 +137,7 @@ def _ray(engine: Engine, arguments: Sequence[Arguments], seconds: Callable[[RunS
     if begun:
         own = {"num_cpus": engine.jobs, "include_dashboard": False} if engine.address is None else {}
         ray.init(address=engine.address, log_to_driver=False, **own)
-    # A worker process is left after every run: none grows with the number of runs that it did.
-    remote = ray.remote(num_cpus=1, max_retries=RETRIES, max_calls=1)(in_one_thread)
+    remote = ray.remote(num_cpus=1, max_retries=RETRIES)(in_one_thread)
     pending = {remote.remote(*given): run_id(given[1]) for given in arguments}
     try:
         while pending:

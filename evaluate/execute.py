@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gapbench.datasets.errors import InputError, unknown
+from gapbench.evaluate import stacks
 from gapbench.evaluate.compaction import compact
 from gapbench.evaluate.declared import declared
 from gapbench.evaluate.engines import Engine
+from gapbench.evaluate.progress import reporting
 from gapbench.evaluate.provenance import environment
 from gapbench.evaluate.second_runs import second_runs
 from gapbench.evaluate.sources import check_sources
@@ -19,7 +21,7 @@ from gapbench.evaluate.store import Store, begin
 from gapbench.evaluate.survey import Survey, survey
 from gapbench.evaluate.timings import Timings
 from gapbench.evaluate.units import Units
-from gapbench.evaluate.work import Instructions, architectures_of, own_files, registry_of
+from gapbench.evaluate.work import Instructions, Worked, architectures_of, own_files, registry_of
 from gapbench.evaluate.zoo import Zoo, parse, shard
 from gapbench.models.spec import RunSpec, run_id
 
@@ -102,6 +104,8 @@ def run(
     problems = {run: f"{why} (not tried again without --retry-failed)" for run, why in before.failures.items()}
     try:
         units = Units(store, instructions, second, engine, progress, _estimate(before, instructions))
+        for worked in _stacked(store, before.to_train, instructions, progress):
+            trained += worked.trained
         for worked in itertools.chain(units.finished(before.to_do), units.finished_late(zoo.specs, specs)):
             trained += worked.trained
             read += len(worked.statuses)
@@ -133,6 +137,16 @@ def run(
         notes=tuple(notes),
         seconds=time.monotonic() - started,
     )
+
+
+def _stacked(store: Store, specs: Sequence[RunSpec], instructions: Instructions, progress: bool) -> Iterator[Worked]:
+    """Where there is a GPU, the runs that are trained there in stacks; what fails is tried again by itself."""
+    on = stacks.device()
+    if on is None:
+        return
+    total = sum(len(stack) for stack in stacks.stacks(specs, instructions))
+    with reporting(total, shown=progress) as report:
+        yield from stacks.trained_in_stacks(store, specs, instructions, on, report)
 
 
 def _estimate(before: Survey, instructions: Instructions) -> Callable[[RunSpec], float | None]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gapbench.evaluate import memory
+from gapbench.evaluate import memory, stacks
 from gapbench.evaluate.execute import check_specs, make_instructions
 from gapbench.evaluate.progress import duration
 from gapbench.evaluate.second_runs import second_runs
@@ -145,7 +145,7 @@ def plan(
         shares=shares,
         worker_bytes=memory.worker_bytes(store),
         available_bytes=memory.available_bytes(),
-        way=training_way(chosen),
+        way=stacks.way(state.to_train, instructions),
     )
 
 
@@ -189,8 +189,3 @@ def _disk_bytes(store: Store, state: Survey) -> int | None:
 
 def _folder_bytes(folder: Path) -> int:
     return sum(entry.stat().st_size for entry in os.scandir(folder))
-
-
-def training_way(specs: Sequence[RunSpec]) -> str:
-    """How these runs are trained on this machine, in words."""
-    return "one run at a time in each worker of one thread"

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax, one_hot
+from torch.nn.functional import cross_entropy, log_softmax
 
 from gapbench.datasets.errors import unknown
 
@@ -22,7 +23,8 @@ class Loss:
 
 
 def _squared_mean(outputs: Tensor, labels: Tensor) -> Tensor:
-    targets = one_hot(labels, outputs.shape[1]).to(outputs.dtype)
+    # Not one_hot, which looks at the labels' values and so cannot be mapped over a stack of runs.
+    targets = torch.zeros_like(outputs).scatter(1, labels[:, None], 1.0)
     return (outputs - targets).square().sum() / (2 * len(outputs))
 
 

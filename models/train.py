@@ -120,8 +120,7 @@ def train(
     momentum = spec.momentum if sgd else 0.0
     trajectory = Trajectory(states, tuple(path), momentum, spec.weight_decay, not sgd, spec.loss)
     trained = Trained(final, initial, sample, history, trajectory if states or path else None)
-    outcome, results = _outcome(spec, network, test, history, seconds)
-    return trained, outcome, results
+    return trained, *outcome(spec, network, test, history, seconds)
 
 
 class _Curve:
@@ -161,7 +160,7 @@ def _of_size(spec: RunSpec, size: int) -> RunSpec:
 def judged(spec: RunSpec, network: nn.Module, data: tuple[Split, Split]) -> tuple[Outcome, TestResults]:
     """The outcome of a network that was trained elsewhere, from its errors on these samples; no epoch is counted."""
     sample, test = fitted_part(spec, data[0]), data[1]
-    return _outcome(
+    return outcome(
         spec,
         network,
         test,
@@ -170,9 +169,10 @@ def judged(spec: RunSpec, network: nn.Module, data: tuple[Split, Split]) -> tupl
     )
 
 
-def _outcome(
+def outcome(
     spec: RunSpec, network: nn.Module, test: Split, history: History, seconds: float
 ) -> tuple[Outcome, TestResults]:
+    """How a run ended that has this network and training curve, and its errors and losses on the test sample."""
     outputs = _outputs(network, test.inputs)
     right = outputs.argmax(dim=1) == test.labels
     noise = spec.data.label_noise
@@ -180,7 +180,7 @@ def _outcome(
     losses = noisy_law_losses(loss_named(spec.loss).by_class(outputs), test.labels, noise)
     wrong = (~right).double()
     last = float(history.loss_nats[-1])
-    outcome = Outcome(
+    ended = Outcome(
         train_error=float(history.error[-1]),
         test_error=float(errors.mean()),
         test_error_standard_error=_standard_error(errors),
@@ -195,7 +195,7 @@ def _outcome(
         converged=last <= spec.stop_loss_nats,
         seconds=seconds,
     )
-    return outcome, TestResults(errors.float(), losses.float())
+    return ended, TestResults(errors.float(), losses.float())
 
 
 def _standard_error(values: Float[Tensor, " n"]) -> float:

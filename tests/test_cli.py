@@ -325,3 +325,49 @@ def test_an_interrupt_says_how_to_continue(user: Path, monkeypatch: pytest.Monke
     result = invoke("run", "tiny.toml")
     assert result.exit_code == 130
     assert "run the same command again to continue" in result.output
+
+
+def test_costs_are_those_of_the_registry_and_choose(user: Path) -> None:
+    from gapbench import api, cli
+    from gapbench.measures import BUILT_IN
+    from gapbench.measures.registry import COSTS
+
+    assert cli.COSTS == COSTS
+    cheap = api._keys((), (), "forward")
+    assert cheap is not None
+    assert "l2" in cheap
+    assert "hessian_top" not in cheap
+    assert len(cheap) < len(api._keys((), (), "second run") or ()) == len(BUILT_IN.measures)
+    with pytest.raises(InputError, match="unknown cost 'forwards'"):
+        api._keys((), (), "forwards")
+
+
+NETWORK = """
+import math
+import gapbench
+from torch import nn
+
+@gapbench.architecture(width=6)
+class Mine(nn.Sequential):
+    def __init__(self, spec, input_shape, classes):
+        units = math.prod(input_shape)
+        super().__init__(nn.Flatten(), nn.Linear(units, spec.width), nn.ReLU(), nn.Linear(spec.width, classes))
+"""
+
+
+def test_networks_of_ones_own_are_checked(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(NETWORK)
+    done = invoke("check", str(file))
+    assert done.exit_code == 0, done.output
+    assert "Mine: no measure fails" in done.output
+    assert "13 checks ran, 0 failed" in done.output
+    file.write_text("x = 1")
+    assert "declares no measure and no network" in invoke("check", str(file)).output
+
+
+def test_status_of_a_stored_zoo(user: Path) -> None:
+    done = invoke("status", "tiny")
+    assert done.exit_code == 0, done.output
+    assert "nobody is at work" in done.output
+    assert "done" in done.output

@@ -30,6 +30,7 @@ def run(
     *,
     out: str | Path | None = None,
     only: Sequence[str] = (),
+    cost: str | None = None,
     measures: Collection[str | Path] = (),
     networks: Collection[str | Path] = (),
     jobs: int | None = None,
@@ -47,9 +48,10 @@ def run(
     """Train every network of a zoo that is not stored yet, and read every measure that was not read.
 
     ``zoo``: a bundled name or a TOML file; ``out``: its folder, by default zoos/NAME; ``only``: names or globs of
-    measures, by default all; ``measures``: Python files with more measures, ``networks``: with more architectures;
-    ``jobs``: worker processes, by default one a core, fewer where memory is short; ``seed``: the root of every random
-    draw; ``shard``: "3/16" does the third of sixteen parts. ``executor``: "local", "dask", "ray" or "slurm";
+    measures, by default all; ``cost``: only those that cost at most this, one of `measures.registry.COSTS`;
+    ``measures``: Python files with more measures, ``networks``: with more architectures; ``jobs``: worker processes, by
+    default one a core, fewer where memory is short; ``seed``: the root of every random draw; ``shard``: "3/16" does the
+    third of sixteen parts. ``executor``: "local", "dask", "ray" or "slurm";
     ``address``, ``slurm`` and ``bundle_minutes``: as in `gapbench.evaluate.engines.Engine`.
 
     Raises: InputError where an argument is wrong, or where the disk is full or cannot be written.
@@ -63,7 +65,7 @@ def run(
     return execute(
         chosen,
         _folder(chosen.name, out),
-        _keys(only, measures),
+        _keys(only, measures, cost),
         files=_paths(measures),
         networks=_paths(networks),
         engine=Engine(executor, workers, address, bundle_minutes, slurm or {}),
@@ -80,6 +82,7 @@ def plan(
     *,
     out: str | Path | None = None,
     only: Sequence[str] = (),
+    cost: str | None = None,
     measures: Collection[str | Path] = (),
     networks: Collection[str | Path] = (),
     jobs: int | None = None,
@@ -96,7 +99,7 @@ def plan(
     return make_plan(
         chosen,
         _folder(chosen.name, out),
-        _keys(only, measures),
+        _keys(only, measures, cost),
         files=_paths(measures),
         networks=_paths(networks),
         jobs=jobs or default_jobs(_folder(chosen.name, out)),
@@ -427,10 +430,17 @@ def _paths(files: Collection[str | Path]) -> list[Path]:
     return [Path(file) for file in files]
 
 
-def _keys(only: Sequence[str], files: Collection[str | Path]) -> list[str] | None:
-    if not only:
+def _keys(only: Sequence[str], files: Collection[str | Path], cost: str | None) -> list[str] | None:
+    if not only and cost is None:
         return None
     from gapbench.measures.plugins import load_registry
+    from gapbench.measures.registry import COSTS
 
-    known = load_registry(_paths(files)).measures
-    return list(dict.fromkeys(key for pattern in only for key in matching(known, pattern)))
+    registry = load_registry(_paths(files))
+    keys = list(dict.fromkeys(key for pattern in only or ("*",) for key in matching(registry.measures, pattern)))
+    if cost is None:
+        return keys
+    if cost not in COSTS:
+        raise unknown("cost", cost, COSTS)
+    most = COSTS.index(cost)
+    return [key for key in keys if COSTS.index(registry.cost(registry.measures[key])) <= most]

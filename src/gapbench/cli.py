@@ -16,6 +16,8 @@ from gapbench.output import deliver, follow, render, store
 from gapbench.phenomena_commands import phenomena, phenomenon
 from gapbench.table_commands import compare, score
 
+# As gapbench.measures.registry.COSTS, whose import takes seconds; a test compares them.
+COSTS = ("weights", "forward", "gradient", "iterative", "second run")
 TARGETS = ("error_gap", "loss_gap", "clean_error_gap")
 
 
@@ -30,6 +32,11 @@ WORK = options(
     click.argument("zoo", default="quick", shell_complete=completion.complete_grid),
     click.option("--out", type=FILE, metavar="DIR", help="The folder of the zoo  [default: zoos/NAME]"),
     ONLY,
+    click.option(
+        "--cost",
+        type=click.Choice(COSTS),
+        help="Only measures that cost at most this.",
+    ),
     FILES,
     NETWORKS,
     click.option(
@@ -95,6 +102,7 @@ def main() -> None:
     \b
     gapbench run quick                    train the demonstration zoo and read every measure
     gapbench status quick --watch 5       see how far it is
+    gapbench adopt my_networks            take in networks that were trained elsewhere
     gapbench leaderboard                  score the measures against the true gap
     gapbench report                       write the offline HTML report
     gapbench score models.csv --target gap  score any table of models and measures
@@ -129,6 +137,7 @@ def run(
     zoo: str,
     out: Path | None,
     only: tuple[str, ...],
+    cost: str | None,
     files: tuple[Path, ...],
     networks: tuple[Path, ...],
     jobs: int | None,
@@ -150,6 +159,7 @@ def run(
 
     \b
     gapbench run quick --jobs 2
+    gapbench run jiang-mini --cost forward
     gapbench run quick --measures mine.py --only my_measure
     gapbench run mine.toml --networks my_networks.py
     gapbench run big.toml --shard 3/16
@@ -163,6 +173,7 @@ def run(
         zoo,
         out=out,
         only=only,
+        cost=cost,
         measures=files,
         networks=networks,
         jobs=jobs,
@@ -196,6 +207,7 @@ def plan(
     zoo: str,
     out: Path | None,
     only: tuple[str, ...],
+    cost: str | None,
     files: tuple[Path, ...],
     networks: tuple[Path, ...],
     jobs: int | None,
@@ -216,6 +228,7 @@ def plan(
         zoo,
         out=out,
         only=only,
+        cost=cost,
         measures=files,
         networks=networks,
         jobs=jobs,
@@ -226,6 +239,47 @@ def plan(
     )
     for line in made.lines():
         click.echo(line)
+
+
+@main.command()
+@click.argument("folder", type=FILE)
+@click.option("--out", type=FILE, metavar="DIR", help="The folder of the zoo  [default: zoos/NAME]")
+@NETWORKS
+@click.option("--data-dir", type=FILE, metavar="DIR", help="Where data files are  [default: $GAPBENCH_DATA]")
+def adopt(folder: Path, out: Path | None, networks: tuple[Path, ...], data_dir: Path | None) -> None:
+    """Take networks that were trained elsewhere into a zoo of their own.
+
+    FOLDER holds their weights (safetensors) and manifest.toml. Their errors are computed on the data, and compared with
+    what the manifest states. Nothing is unpickled. Then `gapbench run` reads measures and trains nothing.
+
+    \b
+    gapbench adopt my_networks
+    gapbench run zoos/mine/zoo.toml --out zoos/mine
+    gapbench leaderboard mine
+
+    \b
+    manifest.toml:
+        name = "mine"
+        [data]                        # as in a grid: the sample they were trained on
+        name = "npz"
+        path = "mine.npz"
+        train_size = 500
+        [run]                         # what they have in common
+        architecture = "mlp"
+        depth = 2
+        learning_rate = 0.1
+        batch_size = 32
+        [[networks]]                  # what sets each apart
+        weights = "first.safetensors"
+        initial = "first-initial.safetensors"   # optional
+        width = 64
+        train_error = 0.0             # optional: checked
+        test_error = 0.31
+    """
+    from gapbench import api
+
+    done = api.adopt(folder, out=out, networks=networks, data_dir=data_dir)
+    click.echo(f"{done.out}: {done.taken} networks adopted, {done.known} known before")
 
 
 @main.command()
