@@ -9,6 +9,10 @@ other initial values learn worse.
 Rule: over seeds, paired: at the sparsity nearest to 10 % of the weights, the ticket's test accuracy less that of the
 whole network has an interval above −0.02, and the ticket's less that of the same mask with new initial values has an
 interval above 0, both there and at the sparsity nearest to 4 %.
+
+Tried: at first with layers of 100 units and 10 epochs, where a tenth is 1,700 weights: the ticket's accuracy less the
+whole network's was −0.011 [−0.0204, −0.0022], short of the rule by 0.0004; the other two conditions held. The width was
+then doubled, towards the paper's 300, and the epochs made 12; the rule is the first one.
 """
 
 from __future__ import annotations
@@ -175,7 +179,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 LOTTERY_TICKET = Phenomenon(
     name="lottery_ticket",
     source="frankle2019",
-    quick=Settings("digits", 1000, 100, 2, 0.003, 50, 10, 0.3, 10, 5),
+    quick=Settings("digits", 1000, 200, 2, 0.003, 50, 12, 0.3, 10, 5),
     full=Settings("mnist", 55_000, 300, 2, 0.0012, 60, 50, 0.2, 25, 5),
     cells=cells,
     run=run,
