@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +145,32 @@ def test_export_holds_exactly_the_measures_shown(zoo: Path, tmp_path: Path) -> N
     assert "jiang2020" not in one or "jiang2020" in board.loc["path_norm", "source"]
     assert invoke("export", zoo, "--format", "parquet", *options).exit_code == 2
     assert len(invoke("export", zoo, "--top", "1", *options).stdout.splitlines()) == 2
+
+
+def test_the_values_of_the_page_are_those_of_the_export(zoo: Path, tmp_path: Path) -> None:
+    page, table, options = tmp_path / "report.html", tmp_path / "scores.csv", ["--resamples", "20"]
+    assert invoke("report", zoo, "--out", page, *options).exit_code == 0
+    result = invoke("export", zoo, "--further", "--out", table, *options)
+    assert result.exit_code == 0, result.output
+    with table.open(newline="") as lines:
+        frame = {row["measure"]: row for row in csv.DictReader(lines)}
+    text = page.read_text(encoding="utf-8")
+    columns = {
+        '<table id="board"': {2: "within_noise_tau", 3: "within_noise_tau_p", 5: "granulated_tau", 6: "tau_b"},
+        '<table class="heat': {1: "psi_width", 2: "psi_weight_decay", 3: "randomisation_auc"},
+        '<table class="sortable folding stat"': {1: "spearman"},
+    }
+    for start, shown in columns.items():
+        part = text[text.index(start) : text.index("</table>", text.index(start))]
+        rows = re.findall(r'<tr[^>]*>((?:(?!</tr>).)*<td class="name" data-v="([^"]*)".*?)</tr>', part, re.S)
+        assert {"l2", "path_norm"} <= {key for _, key in rows} <= set(frame)
+        for row, key in rows:
+            cells = re.findall(r'<td[^>]* data-v="([^"]*)"', row)
+            for at, name in shown.items():
+                assert cells[at] == frame[key][name], (start, key, name)
+    refused = invoke("export", zoo, "--further", "--format", "latex", *options)
+    assert refused.exit_code == 2
+    assert "--further goes into CSV and Parquet" in refused.output
 
 
 def test_compare_a_zoo_with_itself(zoo: Path) -> None:

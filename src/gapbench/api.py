@@ -240,6 +240,28 @@ def leaderboard(
     return remembered(locate(zoo), chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
 
 
+def assess(
+    zoo: str | Path = "quick",
+    *,
+    only: Sequence[str] = (),
+    target: str = "error_gap",
+    permutations: int = 200,
+    seed: int = 0,
+    progress: bool = True,
+) -> pandas.DataFrame:
+    """The further statistics of everything on the leaderboard of a stored zoo; minutes at a thousand runs, once.
+
+    Columns: `gapbench.evaluate.assessment.assessment`.
+    """
+    from gapbench.evaluate.progress import stepping
+    from gapbench.evaluate.remembered import remembered_assessment
+
+    folder = locate(zoo)
+    chosen = table(folder, only=only)
+    with stepping("assessing: step", shown=progress) as step:
+        return remembered_assessment(folder, chosen, target=target, permutations=permutations, seed=seed, progress=step)
+
+
 def score(
     table: str | Path | pandas.DataFrame,
     target: str,
@@ -326,18 +348,15 @@ def report(
 ) -> Path:
     """Write the report of a stored zoo as one offline HTML file, by default ZOO/report.html, and return its path."""
     from gapbench.evaluate.predictors import with_predictors
-    from gapbench.evaluate.progress import stepping
     from gapbench.evaluate.provenance import provenance
-    from gapbench.evaluate.remembered import remembered, remembered_assessment
+    from gapbench.evaluate.remembered import remembered
     from gapbench.reports.html import report as write
 
     folder = locate(zoo)
     chosen = table(folder, only=only)
     frame = remembered(folder, chosen, target=target, resamples=resamples, permutations=permutations, seed=seed)
-    with stepping("assessing: step", shown=progress) as step:
-        assessed = remembered_assessment(
-            folder, chosen, target=target, permutations=min(permutations, 200), seed=seed, progress=step
-        )
+    few = min(permutations, 200)
+    assessed = assess(folder, only=only, target=target, permutations=few, seed=seed, progress=progress)
     return write(
         with_predictors(chosen, target=target, seed=seed),
         frame,

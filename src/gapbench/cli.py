@@ -368,6 +368,7 @@ def leaderboard(
     default="csv",
     show_default=True,
 )
+@click.option("--further", is_flag=True, help="Add the further statistics of the report, to CSV and Parquet.")
 @click.option("--out", type=FILE, metavar="FILE", help="Write to a file instead of the terminal; Parquet needs one.")
 def export(
     zoo: str,
@@ -378,6 +379,7 @@ def export(
     within: tuple[str, ...],
     top: int | None,
     form: str,
+    further: bool,
     out: Path | None,
 ) -> None:
     """Write the scores of a stored ZOO, or the BibTeX entries behind them, for exactly the measures shown.
@@ -387,7 +389,7 @@ def export(
     \b
     gapbench export quick --format latex --top 10 --out table.tex
     gapbench export quick --format bibtex --top 10 --out measures.bib
-    gapbench export quick --format parquet --out scores.parquet
+    gapbench export quick --format parquet --further --out scores.parquet
     """
     from gapbench import api
     from gapbench.reports import bibtex, text
@@ -397,6 +399,10 @@ def export(
         zoo, only=only, target=target, resamples=resamples, permutations=resamples, seed=seed, within=within
     )
     shown = frame if top is None else frame.head(top)
+    if further:
+        if within or form not in ("csv", "parquet"):
+            raise InputError("--further goes into CSV and Parquet, of a whole zoo (without --within)")
+        shown = shown.join(api.assess(zoo, only=only, target=target, permutations=min(resamples, 200), seed=seed))
     if form == "parquet":
         if out is None:
             raise InputError("Parquet is no text: name the file with --out")
