@@ -230,9 +230,9 @@ def trace(
 def gauss_newton_trace(evaluated: nn.Module, curvature_sample: Split) -> float:
     """tr (1/m) Σ_i J_iᵀ (diag p_i − p_i p_iᵀ) J_i over all parameters.
 
-    Formula: diag p − ppᵀ = SSᵀ with the columns s_c = √p_c (e_c − p), so the trace is (1/m) Σ_i Σ_c ‖J_iᵀ s_c‖²: one
-    backward sweep a class and, in each linear or convolutional layer, only the norms of per-example gradients; other
-    parameters by their Jacobian. No probes, no sampling error.
+    Formula: diag p − ppᵀ = SSᵀ (`square_root_columns`), so the trace is (1/m) Σ_i Σ_c ‖J_iᵀ s_c‖²: one backward sweep a
+    column and, in each linear or convolutional layer, only the norms of per-example gradients; other parameters by
+    their Jacobian. No probes, no sampling error.
     """
     sample = curvature_sample.inputs.to(next(evaluated.parameters()).dtype)
     return float(squared_gradient_norms(evaluated, sample, lambda logits, _: square_root_columns(logits)).sum()) / len(
@@ -240,11 +240,20 @@ def gauss_newton_trace(evaluated: nn.Module, curvature_sample: Split) -> float:
     )
 
 
-def square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes n classes"]:
-    """The columns s_c = √p_c (e_c − p) of the roots S_i of diag p_i − p_i p_iᵀ, one row of the result for each c."""
+def square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "columns n classes"]:
+    """The classes − 1 columns of the Cholesky factors S_i of diag p_i − p_i p_iᵀ, one row of the result for each.
+
+    Formula: with q_j = Σ_{k>j} p_k, which is summed so that nothing cancels, column j is d_j = √(p_j q_j/(p_j + q_j)) at
+    j, −d_j p_k/q_j at each k > j, and 0 before (Tanabe & Sagae 1992, as recalled).
+    """
     p = softmax(logits, dim=1)
-    units = torch.eye(p.shape[1], dtype=p.dtype)
-    return p.sqrt().T[:, :, None] * (units[:, None, :] - p)
+    tiny = torch.finfo(p.dtype).tiny
+    rest = p[:, 1:].flip(1).cumsum(dim=1).flip(1)
+    own = p[:, :-1]
+    scale = (own * (rest / (own + rest).clamp_min(tiny))).sqrt()
+    shares = torch.triu(p.unsqueeze(1) / rest.clamp_min(tiny).unsqueeze(2), diagonal=1)
+    units = torch.eye(p.shape[1], dtype=p.dtype)[:-1]
+    return (scale.unsqueeze(2) * (units - shares)).transpose(0, 1)
 
 
 def _residual_terms(network: nn.Module, logits: Tensor, train: Split) -> Terms:

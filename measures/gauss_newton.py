@@ -33,7 +33,8 @@ def gauss_newton_eigenvalues(tangent_gram: Tensor, logits: Tensor) -> Float[Tens
     examples = len(tangent_gram) // classes
     roots = square_root_columns(logits[:examples]).permute(1, 2, 0)
     blocks = tangent_gram.view(examples, classes, examples, classes)
-    product = torch.einsum("iac,iajb,jbd->icjd", roots, blocks, roots).reshape(tangent_gram.shape)
+    size = examples * (classes - 1)
+    product = torch.einsum("iac,iajb,jbd->icjd", roots, blocks, roots).reshape(size, size)
     eigenvalues: Tensor = torch.linalg.eigvalsh(product)
     return eigenvalues.clamp_min(0.0)
 

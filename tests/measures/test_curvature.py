@@ -16,6 +16,7 @@ from gapbench.measures.curvature import (
     largest_eigenvalue,
     mean_loss_terms,
     spectral_density,
+    square_root_columns,
     top_eigenvalue,
     top_eigenvalues,
     trace,
@@ -313,3 +314,18 @@ def test_agreement_with_curvlinops() -> None:
     expected = float(torch.linalg.eigvalsh((dense + dense.T) / 2)[-1])
     assert abs(top.value - expected) <= max(top.standard_error, 1e-9 * expected)
     assert traced(net, train).value == pytest.approx(float(dense.trace()), rel=1e-10)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
+def test_the_columns_are_roots_of_the_softmax_curvature_to_full_relative_accuracy(scale: float) -> None:
+    logits = torch.randn(50, 7, dtype=torch.float64, generator=generator(0, "logits")) * scale
+    p, columns = logits.softmax(dim=1), square_root_columns(logits)
+    assert columns.shape == (6, 50, 7)
+    products = torch.einsum("cia,cib->iab", columns, columns)
+    expected = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    torch.testing.assert_close(products, expected, rtol=0, atol=1e-15)
+    others = torch.stack([p[:, [k for k in range(7) if k != j]].sum(dim=1) for j in range(7)], dim=1)
+    # p (1 − p) without the cancellation of 1 − p
+    torch.testing.assert_close(products.diagonal(dim1=1, dim2=2), p * others, rtol=1e-12, atol=1e-290)
+    fewer = torch.einsum("cia,cib->iab", columns[1:], columns[1:])
+    assert float((fewer - expected).abs().max()) > 1e-4
