@@ -243,8 +243,8 @@ def gauss_newton_trace(evaluated: nn.Module, curvature_sample: Split) -> float:
 def square_root_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "columns n classes"]:
     """The classes − 1 columns of the Cholesky factors S_i of diag p_i − p_i p_iᵀ, one row of the result for each.
 
-    Formula: with q_j = Σ_{k>j} p_k, which is summed so that nothing cancels, column j is d_j = √(p_j q_j/(p_j + q_j)) at
-    j, −d_j p_k/q_j at each k > j, and 0 before (Tanabe & Sagae 1992, as recalled).
+    Formula: with q_j = Σ_{k>j} p_k, summed so that nothing cancels, column j is d_j = √(p_j q_j/(p_j + q_j)) at j,
+    −d_j p_k/q_j at each k > j, and 0 before (Tanabe & Sagae 1992, as recalled).
     """
     p = softmax(logits, dim=1)
     tiny = torch.finfo(p.dtype).tiny
