@@ -5,7 +5,8 @@
                                   trajectory.safetensors  outcome.json  readings.jsonl  error.json  trainings.log
                                   memory.jsonl  claim
 
-``outcome.json`` is the commit mark of training: it holds the digests of the files beside it. Nothing here imports
+``outcome.json`` is the commit mark of training: it holds the digests of the files beside it. It, and every line of
+readings.jsonl, has a check sum of its content and of the run it belongs to. Nothing here imports
 torch, and nothing is ever unpickled.
 """
 
@@ -15,6 +16,7 @@ import dataclasses
 import json
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ WEIGHTS = "weights.safetensors"
 HISTORY = "history.parquet"
 TEST = "test.safetensors"
 TRAJECTORY = "trajectory.safetensors"
+_CHECK = "check"
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,17 @@ class Store:
 
         Raises: Damaged where its files are damaged.
         """
-        folder = self.folder(run)
-        record = files.read_json(folder / "outcome.json")
+        path = self.folder(run) / "outcome.json"
+        record = files.read_json(path)
         if record is None:
             return None
+        # Those of the first versions have no check sum.
+        check = record.pop(_CHECK, None)
+        if not {"outcome", "digests"} <= record.keys() or check not in (None, _check(run, record)):
+            raise files.Damaged(
+                f"{path} is damaged: it was changed, or is another run's; delete the folder {path.parent} and run "
+                "again: the run is then trained anew, to the same bits"
+            )
         return Stored(run, self.spec(run), _outcome(record["outcome"]), record["digests"])
 
     def spec(self, run: str) -> RunSpec:
@@ -129,7 +139,8 @@ class Store:
 
     def _mark(self, stored: Stored) -> Stored:
         record = {"outcome": _outcome_record(stored.outcome), "digests": dict(stored.digests)}
-        files.write_file(self.folder(stored.run) / "outcome.json", files.as_json(record))
+        marked = {**record, _CHECK: _check(stored.run, record)}
+        files.write_file(self.folder(stored.run) / "outcome.json", files.as_json(marked))
         return stored
 
     def content(self, stored: Stored, name: str) -> bytes:
@@ -150,7 +161,8 @@ class Store:
 
     def append_readings(self, run: str, readings: Iterable[Reading]) -> None:
         """Store readings, in one write."""
-        lines = [json.dumps(dataclasses.asdict(reading), allow_nan=False) for reading in readings]
+        records = [dataclasses.asdict(reading) for reading in readings]
+        lines = [json.dumps({**record, _CHECK: _check(run, record)}, allow_nan=False) for record in records]
         files.append_lines(self.folder(run) / "readings.jsonl", lines)
 
     def readings(self, run: str) -> dict[tuple[str, int], dict[str, Any]]:
@@ -158,7 +170,14 @@ class Store:
 
         Raises: Damaged where a line is damaged.
         """
-        rows = files.read_lines(self.folder(run) / "readings.jsonl")
+        path = self.folder(run) / "readings.jsonl"
+        rows = files.read_lines(path)
+        for number, row in enumerate(rows, 1):
+            if row.pop(_CHECK, None) not in (None, _check(run, row)):
+                raise files.Damaged(
+                    f"{path}, line {number}, is damaged: it was changed, or is another run's; delete the line and run "
+                    "again, and what it held is read again"
+                )
         return {(row["measure"], row["revision"]): row for row in rows}
 
     def log_training(self, run: str, event: str) -> None:
@@ -244,6 +263,11 @@ def open_store(path: Path) -> Store:
         what = "is no zoo (it has no zoo.toml)" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}: give the folder that `gapbench run` wrote")
     return store
+
+
+def _check(run: str, record: Mapping[str, Any]) -> str:
+    """A check sum of a record of this run: 32 bits, against damage and files in the wrong folder."""
+    return f"{zlib.crc32(f'{run}:{json.dumps(record, sort_keys=True)}'.encode()):08x}"
 
 
 def _outcome_record(outcome: Outcome) -> dict[str, Any]:

@@ -242,6 +242,37 @@ def plan(
 
 
 @main.command()
+@click.argument("zoo", default="quick", shell_complete=completion.complete_zoo)
+@click.option("--repair", is_flag=True, help="Move damaged runs to ZOO/damaged, so that they are done again.")
+def verify(zoo: str, repair: bool) -> None:
+    """Look at every file of a stored ZOO, and name those that are damaged, lost, or in the wrong place.
+
+    With --repair, the folders of damaged runs are moved aside; `gapbench run` then does these runs again, and nothing
+    else, to the same bits. Exit status 1 where a file was damaged and is not repaired.
+
+    \b
+    gapbench verify quick
+    gapbench verify quick --repair && gapbench run quick
+    """
+    from gapbench import api
+    from gapbench.evaluate.store import open_store
+    from gapbench.evaluate.verify import set_aside
+    from gapbench.evaluate.verify import verify as look
+
+    store_ = open_store(api.locate(zoo))
+    faults = list(look(store_))
+    for fault in faults:
+        click.echo(fault.what)
+    runs = sorted({fault.run for fault in faults if fault.run is not None})
+    if repair:
+        for run_ in runs:
+            click.echo(f"moved aside: {set_aside(store_, run_)}")
+    click.echo(f"{len(faults)} damaged files, of {len(runs)} runs")
+    left = [fault for fault in faults if fault.run is None or not repair]
+    sys.exit(1 if left else 0)
+
+
+@main.command()
 @click.argument("folder", type=FILE)
 @click.option("--out", type=FILE, metavar="DIR", help="The folder of the zoo  [default: zoos/NAME]")
 @NETWORKS
