@@ -13,6 +13,11 @@ and within 10 % of p along n; the ratio of measured to closed-form risk away fro
 (2) A network with label noise, by width, and (3) by epochs, and (4) a linear model with two scales of features, by
 steps: test error rises from a valley to a peak and falls from it to a later place, both intervals above 0, with
 valley, peak and later place chosen on the other seeds.
+
+Tried: by width, SGD at rate .05 leaves narrow networks with dead units, which hides the valley; Adam does not. By
+epochs, first looks at 1,000 digits with 20 % and 40 % label noise (perceptrons of one to three layers and 64 to 1,024
+units, and small convolutional networks; Adam, AdamW with decay .1, SGD; up to 2,000 epochs) found the rise and no
+second descent: the test error stays where memorising has taken it. The quick settings keep the cheapest of these.
 """
 
 from __future__ import annotations

@@ -14,6 +14,10 @@ have a geometric mean with an interval above 1. Other gates are shown, and do no
 
 Tried: a first look at AdamW alone, before any gate was run, found no generalization within 3,000 steps at learning
 rates of .003 and below, or with half of the pairs modulo 31; the settings were chosen so that AdamW groks in seconds.
+With two batches an epoch, modulo 47, α = b/(n − b) is 1 and the finite gates stay shut: no gated run learned its own
+sample, so the batches were made eight. With eight, in one run each modulo 47 and 31, AdamW generalised (1,080 and
+1,336 steps, after 160 and 128 to memorise) and no gated run did: a gate scales the gradient's step and not the decay,
+and at weight decay 1 what is left of the step does not hold against it. Other decays were not tried.
 """
 
 from __future__ import annotations
@@ -176,7 +180,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 GROKKING = Phenomenon(
     name="grokking",
     source="power2022; arXiv:2605.01172",
-    quick=Settings("modular_division", 31, 0.7, 256, 0.01, 1.0, 8, 300, 60, 5),
+    quick=Settings("modular_division", 31, 0.7, 256, 0.01, 1.0, 8, 400, 64, 5),
     full=Settings("modular_division", 97, 0.25, 512, 0.01, 1.0, 8, 20_000, 300, 10),
     cells=cells,
     run=run,

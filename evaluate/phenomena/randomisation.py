@@ -173,15 +173,15 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 MLP1 = Architecture("MLP 1x512", "mlp", 512, 1, 0.01)
 MLP3 = Architecture("MLP 3x512", "mlp", 512, 3, 0.01)
 CNN = Architecture("CNN", "cnn", 48, 3, 0.05, "batch")
-ALEXNET = Architecture("AlexNet", "alexnet_small", 24, 2, 0.02)
-INCEPTION = Architecture("Inception", "inception_small", 24, 1, 0.05)
-INCEPTION_NORM = Architecture("Inception, batch norm", "inception_small", 24, 1, 0.05, "batch")
+ALEXNET = Architecture("AlexNet", "alexnet_small", 24, 2, 0.01)
+INCEPTION = Architecture("Inception", "inception_small", 24, 1, 0.02)
+INCEPTION_NORM = Architecture("Inception, batch norm", "inception_small", 24, 1, 0.02, "batch")
 SIX = (MLP1, MLP3, CNN, ALEXNET, INCEPTION, INCEPTION_NORM)
 
 RANDOMISATION = Phenomenon(
     name="randomisation",
     source="zhang2017, figure 1 and table 1",
-    quick=Settings(SIX, 80, 500, 10, 300, (0.25, 0.75), ("MLP 1x512", "CNN"), 3),
+    quick=Settings(SIX, 80, 500, 20, 300, (0.25, 0.75), ("MLP 1x512", "CNN"), 3),
     full=Settings(
         (
             MLP1,
