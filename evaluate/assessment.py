@@ -12,7 +12,7 @@ import pandas as pd
 
 from gapbench.datasets.errors import unknown
 from gapbench.evaluate.statistics.adjusted import mixed_model, partial_correlation
-from gapbench.evaluate.statistics.affine_oracle import affine_oracle
+from gapbench.evaluate.statistics.affine_oracle import affine_oracles
 from gapbench.evaluate.statistics.bounds import bound_report
 from gapbench.evaluate.statistics.ceiling import between_seeds
 from gapbench.evaluate.statistics.completeness import completeness
@@ -37,6 +37,7 @@ MOST_RUNS = 4000
 """Above as many runs the null band of the conditional information, whose cost grows with their square, is left out."""
 
 _ROUNDING = 9
+_AFFINE = ("affine_oracle", "affine_oracle_constant", "affine_oracle_in_sample")
 _TASK = ("dataset", "path", "train_size", "pixels", "data_seed", "label_noise")
 """What two runs must have in common for a choice between them to be one of networks, not of data."""
 
@@ -106,10 +107,6 @@ def assessment(
         if mixed:
             _add(row, "mixed_model", mixed_model(values, gap, design))
         _add(row, "r2_increment", r2_increment(values, gap, design, rng))
-        oracle = affine_oracle(values, gap, design)
-        _add(row, "affine_oracle", oracle.held_out)
-        row["affine_oracle_constant"] = oracle.constant.point
-        row["affine_oracle_in_sample"] = oracle.in_sample.point
         if {"train_error", "test_error"} <= set(runs.columns):
             train, test = (runs[name].to_numpy(np.float64) for name in ("train_error", "test_error"))
             regret = selection_regret(values, train, test, design, task=task, rng=rng)
@@ -127,6 +124,7 @@ def assessment(
     frame.index.name = "measure"
     rng = np.random.default_rng([seed, 6])
     groups = list(covers.values())
+    frame = frame.join(_affine_oracles(signed, groups, gap, design))
     frame = frame.join(_information_null(frame, signed, groups, gap, design, permutations, rng, step))
     whole = completeness(design)
     frame.attrs = {
@@ -163,6 +161,19 @@ def settled_gap(gap: Floats) -> Floats:
 
 def _add(row: dict[str, float], name: str, interval: Interval) -> None:
     row |= {name: interval.point, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _affine_oracles(
+    signed: dict[str, Floats], groups: Sequence[Sequence[str]], gap: Floats, design: Design
+) -> pd.DataFrame:
+    """`affine_oracle` of every measure, those of equal coverage at once."""
+    parts = []
+    for keys in groups:
+        covered = np.isfinite(signed[keys[0]])
+        measures = np.stack([signed[key][covered] for key in keys], axis=1)
+        found = affine_oracles(measures, gap[covered], design.take(covered))
+        parts.append(pd.DataFrame(found.T, index=list(keys), columns=list(_AFFINE)))
+    return pd.concat(parts) if parts else pd.DataFrame(columns=list(_AFFINE))
 
 
 def _information_null(

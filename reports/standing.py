@@ -6,8 +6,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from gapbench.reports.scores import RANKING, SCORES, place, rank_interval, rank_labels, ranked, rows, score_text
+from gapbench.reports.scores import (
+    MEASURE,
+    RANKING,
+    SCORES,
+    place,
+    rank_interval,
+    rank_labels,
+    ranked,
+    rows,
+    score_text,
+)
 
+_KINDS = {"control": "a control", "predictor": "a predictor, fitted to the gap", "uses test inputs": "sees test inputs"}
 _VERDICTS = {
     "above": "better than chance",
     "inside": "inside its null band: no better than a random measure",
@@ -29,8 +40,10 @@ def standing(frame: pd.DataFrame, key: str) -> str:
         shown = rank_interval(row)
         parts.append(f"place {rank} of {len(ranked(frame))}{f' [{shown}]' if shown else ''}")
         parts.append(_VERDICTS.get(place(row, RANKING), "no null band"))
-    elif row["control"]:
-        parts.append("a control, not ranked")
+    elif row["same_as"]:
+        parts.append(f"orders these runs exactly as {row['same_as']}, which is ranked for it")
+    elif row["kind"] != MEASURE:
+        parts.append(f"{_KINDS.get(row['kind'], row['kind'])}, not ranked")
     else:
         parts.append("no ranking score")
     shown_scores = (f"{SCORES[name].title} {score_text(row, name)}" for name in _shown(row))

@@ -13,6 +13,7 @@ from gapbench.datasets.errors import InputError
 from gapbench.evaluate import assessment as module
 from gapbench.evaluate.assessment import adjusted_p, assessment, settled_gap
 from gapbench.evaluate.statistics.adjusted import partial_correlation
+from gapbench.evaluate.statistics.affine_oracle import affine_oracle
 from gapbench.evaluate.statistics.conditional_information import conditional_mutual_information
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.multiplicity import holm
@@ -62,6 +63,10 @@ def test_it_agrees_with_the_functions(table, frame):
         assert row["conditional_mutual_information"] == pytest.approx(information, abs=1e-12)
         assert row["partial_correlation"] == pytest.approx(partial_correlation(x, gap, design).point, abs=1e-9)
         assert row["sign_error"] == pytest.approx(sign_errors(x, gap, design, 2000).mean.point, nan_ok=True)
+        oracle = affine_oracle(x, gap, design)
+        assert row["affine_oracle"] == pytest.approx(oracle.held_out.point, rel=1e-9)
+        assert row["affine_oracle_constant"] == pytest.approx(oracle.constant.point, rel=1e-9)
+        assert row["affine_oracle_in_sample"] == pytest.approx(oracle.in_sample.point, rel=1e-9)
 
 
 def test_a_good_measure_and_a_coin_are_told_apart(frame):

@@ -112,3 +112,11 @@ def test_famous_measures_exist() -> None:
     from gapbench.measures import MEASURES
 
     assert set(FAMOUS) <= {entry.name for entry in MEASURES.values()}
+
+
+def test_what_repeats_a_ranking_is_not_counted_again(frames: Frames) -> None:
+    rows = {"a": {"randomisation_auc": 0.5}, "b": {"randomisation_auc": 0.5}}
+    twice = {**rows, "a_per_sample": {"randomisation_auc": 0.5, "same_as": "a"}}
+    assert "All 2 ranked measures are inside the null band" in sentences(frames(twice))[1]
+    assert sentences(frames(twice)) == sentences(frames(rows))
+    assert "All 3 ranked measures" in sentences(frames({**twice, "a_per_sample": {"randomisation_auc": 0.5}}))[1]

@@ -344,9 +344,9 @@ def test_sixty_measures_of_two_hundred_runs_are_small_and_quick(
 ) -> None:
     table = tables(60)
     frame = boards(table)
-    started = time.perf_counter()
+    started = time.process_time()
     text = html.page(table, frame, {}, references)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     assert len(text.encode()) < 1_000_000
 
 

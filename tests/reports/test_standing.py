@@ -31,6 +31,14 @@ def test_the_verdict_is_that_of_the_null_band(frame: Any, score: float, verdict:
 
 def test_a_control_is_not_ranked(frame: Any) -> None:
     assert standing(frame, "coin").startswith("a control, not ranked")
+    frame.loc["coin", "kind"] = "predictor"
+    assert standing(frame, "coin").startswith("a predictor, fitted to the gap, not ranked")
+
+
+def test_what_repeats_a_ranking_stands_with_its_parent(frame: Any) -> None:
+    key = next(key for key, label in zip(frame.index, rank_labels(frame)) if label == "1")
+    frame.loc[key, "same_as"] = "another"
+    assert standing(frame, key).startswith("orders these runs exactly as another, which is ranked for it")
 
 
 def test_what_is_not_on_the_leaderboard_is_an_error(frame: Any) -> None:
