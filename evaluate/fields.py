@@ -20,9 +20,18 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     "at least 2": (lambda v: v >= 2, ("classes",)),
     "at least 0": (
         lambda v: v >= 0,
-        ("depth", "weight_decay", "gate_ridge", "patience", "output_scale", "seeds", "trajectory.epochs"),
+        (
+            "depth",
+            "weight_decay",
+            "gate_ridge",
+            "patience",
+            "output_scale",
+            "seeds",
+            "stop_loss_nats",
+            "trajectory.epochs",
+        ),
     ),
-    "above 0": (lambda v: v > 0, ("learning_rate", "stop_loss_nats", "initial_scale", "sam_radius")),
+    "above 0": (lambda v: v > 0, ("learning_rate", "initial_scale", "sam_radius")),
     "at least 0 and at most 1": (lambda v: 0 <= v <= 1, ("label_noise",)),
     "at least 0 and below 1": (lambda v: 0 <= v < 1, ("momentum", "dropout")),
 }

@@ -192,7 +192,7 @@ def outcome(
         test_size=len(test),
         epochs=len(history.steps) - 1,
         steps=int(history.steps[-1]),
-        converged=last <= spec.stop_loss_nats,
+        converged=last <= spec.stop_loss_nats or (spec.stop_loss_nats == 0 and math.isfinite(last)),
         seconds=seconds,
     )
     return ended, TestResults(errors.float(), losses.float())

@@ -81,6 +81,13 @@ def test_a_run_cut_short_has_not_converged() -> None:
     assert not train(dataclasses.replace(MLP, max_epochs=1), load(DATA))[1].converged
 
 
+def test_a_run_with_no_loss_to_reach_makes_its_epochs_and_has_converged() -> None:
+    _, outcome, _ = train(dataclasses.replace(MLP, max_epochs=2, stop_loss_nats=0), load(DATA))
+    assert (outcome.epochs, outcome.converged) == (2, True)
+    _, diverged, _ = train(dataclasses.replace(MLP, learning_rate=1e6, stop_loss_nats=0, max_epochs=5), load(DATA))
+    assert not diverged.converged
+
+
 def test_a_diverging_run_stops_and_has_not_converged() -> None:
     trained, outcome, _ = train(dataclasses.replace(MLP, learning_rate=1e30), load(DATA))
     assert not outcome.converged
