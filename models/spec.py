@@ -18,10 +18,10 @@ class RunSpec:
     ``width`` is units a hidden layer (channels for a CNN), ``depth`` the number of hidden layers (of convolutions for
     a CNN). Training stops when the mean loss of the whole training set, in evaluation mode, is at most
     ``stop_loss_nats`` after an epoch (0: never), or after ``max_epochs``; ``loss`` is "cross_entropy", in nats, or
-    "squared", ‖u − y‖²/(2n) against one-hot labels, which has no unit. ``gate``, ``gate_noise`` and ``gate_ridge`` are those of
-    the optimiser "gated_adamw" (see `models.optimisers`). ``seed`` tells replicates of a configuration apart
-    under the zoo's ``root_seed``. ``initial_scale`` multiplies every initial weight, ``output_scale`` those of the
-    output layer once more. ``augmentation`` is one of `models.augment.AUGMENTATIONS`, applied to every batch;
+    "squared", ‖u − y‖²/(2n) against one-hot labels, which has no unit. ``gate``, ``gate_noise`` and ``gate_ridge``
+    are those of the optimiser "gated_adamw" (see `models.optimisers`). ``seed`` tells replicates of a configuration
+    apart under the zoo's ``root_seed``. ``initial_scale`` multiplies every initial weight, ``output_scale`` those of
+    the output layer once more. ``augmentation`` is one of `models.augment.AUGMENTATIONS`, applied to every batch;
     ``patience`` above 0 holds a tenth of the sample out and stops early (see `models.early_stopping`); ``sam_radius``
     is that of the optimiser "sam". ``adopted``: of a network that was trained elsewhere, the SHA-256 of its weights.
     """
