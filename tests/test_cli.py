@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import gapbench
-from gapbench import cli, completion
+from gapbench import completion, result_commands, zoo_commands
 from gapbench.cli import main
 from gapbench.datasets.errors import InputError
 from gapbench.measures import MEASURES
@@ -128,7 +128,7 @@ def test_leaderboard_of_a_part_along_an_axis(user: Path) -> None:
 
 
 def test_the_scores_that_help_names_are_those_of_the_reports() -> None:
-    assert cli.SORTABLE == SORTABLE
+    assert result_commands.SORTABLE == SORTABLE
 
 
 def test_report_is_one_page_with_the_users_measure(user: Path) -> None:
@@ -328,11 +328,11 @@ def test_an_interrupt_says_how_to_continue(user: Path, monkeypatch: pytest.Monke
 
 
 def test_costs_are_those_of_the_registry_and_choose(user: Path) -> None:
-    from gapbench import api, cli
+    from gapbench import api
     from gapbench.measures import BUILT_IN
     from gapbench.measures.registry import COSTS
 
-    assert cli.COSTS == COSTS
+    assert zoo_commands.COSTS == COSTS
     cheap = api._keys((), (), "forward")
     assert cheap is not None
     assert "l2" in cheap

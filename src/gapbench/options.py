@@ -33,3 +33,7 @@ ONLY = click.option(
     shell_complete=completion.complete_measure,
     help="Only measures whose name matches, such as 'path_*'; may be given again.",
 )
+FILES = click.option(
+    "--measures", "files", multiple=True, type=FILE, metavar="FILE", help="A Python file with more measures."
+)
+SEED = click.option("--seed", default=0, show_default=True, help="The root of every random draw.")
