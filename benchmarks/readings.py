@@ -69,7 +69,7 @@ def make(name: str, options: argparse.Namespace) -> Trained:
     def run(seed: int, labels: Any = own.labels) -> Trained:
         split = dataclasses.replace(own, labels=labels)
         one = dataclasses.replace(spec, seed=seed)
-        return train(one, (split, test), trajectory_epochs=(0, 1, 2, 5, 10))[0]
+        return train(one, (split, test), trajectory_epochs=(0, 1, 2, 5, 10), checkpoints=name == "mlp")[0]
 
     with mock.patch.dict("gapbench.models.build.__dict__", ARCHITECTURES=architectures()):
         trained = run(options.seed)
