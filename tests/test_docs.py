@@ -31,7 +31,7 @@ def test_the_readme_names_commands_and_options_that_exist() -> None:
 
 
 def test_the_readmes_measures_exist() -> None:
-    block = re.search(r"\n {2}#  measure.*?\n(.*?)```", README, flags=re.DOTALL)
+    block = re.search(r"\n +#  measure.*?\n(.*?)```", README, flags=re.DOTALL)
     assert block is not None
     names = re.findall(r"^ *\d+ +([a-z_0-9]+)", block.group(1), flags=re.MULTILINE)
     assert len(names) >= 5
