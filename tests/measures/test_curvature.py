@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from gapbench.measures.curvature import (
     hessian_lanczos,
     hessian_product,
     hutchinson_trace,
+    krylov_basis,
     largest_eigenvalue,
     mean_loss_terms,
     spectral_density,
@@ -143,7 +145,7 @@ def test_products_and_the_top_eigenvalue_are_those_of_the_dense_hessian(make, sh
     product = hessian_product(mean_loss_terms(net, train), flat(net))
     torch.testing.assert_close(product(vector), hessian @ vector, rtol=1e-12, atol=1e-13)
     assert float((product(vector) - 1.01 * (hessian @ vector)).abs().max()) > 1e-6
-    top = top_eigenvalue(hessian_lanczos(mean_loss_terms(net, train), flat(net), generator(3, "lanczos")))
+    top = top_eigenvalue(krylov_basis(net, train, generator(3, "lanczos")))
     expected = float(torch.linalg.eigvalsh(hessian)[-1])
     assert top.converged
     assert abs(top.value - expected) <= max(top.standard_error, 1e-10 * expected)
@@ -153,7 +155,7 @@ def test_products_and_the_top_eigenvalue_are_those_of_the_dense_hessian(make, sh
 def test_the_top_eigenvalues_are_those_of_the_dense_hessian(make, shape) -> None:  # type: ignore[no-untyped-def]
     net, train = make(), sample(shape)
     expected = torch.linalg.eigvalsh(dense_hessian(net, train)).flip(0)
-    basis = hessian_lanczos(mean_loss_terms(net, train), flat(net), generator(3, "lanczos"))
+    basis = krylov_basis(net, train, generator(3, "lanczos"))
     found = top_eigenvalues(basis)
     assert len(found) == min(5, len(expected))
     for one, true in zip(found, expected.tolist(), strict=False):
@@ -161,9 +163,7 @@ def test_the_top_eigenvalues_are_those_of_the_dense_hessian(make, shape) -> None
         assert abs(one.value - true) <= max(one.standard_error, 1e-10 * float(expected[0]))
         assert one.standard_error <= 1e-3 * abs(one.value)
     assert abs(found[1].value - found[0].value) > 1e-3 * found[0].value
-    assert top_eigenvalue(basis) == top_eigenvalue(
-        hessian_lanczos(mean_loss_terms(net, train), flat(net), generator(3, "lanczos"))
-    )
+    assert top_eigenvalue(basis) == top_eigenvalue(krylov_basis(net, train, generator(3, "lanczos")))
 
 
 def test_the_density_has_the_moments_of_the_dense_hessian() -> None:
@@ -171,9 +171,7 @@ def test_the_density_has_the_moments_of_the_dense_hessian() -> None:
     hessian, size = dense_hessian(net, train), len(flat(net))
     moments = []
     for seed in range(40):
-        nodes, weights = spectral_density(
-            hessian_lanczos(mean_loss_terms(net, train), flat(net), generator(seed, "density"))
-        )
+        nodes, weights = spectral_density(krylov_basis(net, train, generator(seed, "density")))
         assert float(weights.sum()) == pytest.approx(1, rel=1e-10)
         assert bool((nodes.diff() >= 0).all())
         moments.append([float((weights * nodes**k).sum()) for k in (1, 2)])
@@ -310,7 +308,7 @@ def test_agreement_with_curvlinops() -> None:
     data = [(train.inputs.double(), train.labels)]
     operator = curvlinops.HessianLinearOperator(net, nn.CrossEntropyLoss(), list(net.parameters()), data)
     dense = operator @ torch.eye(operator.shape[1], dtype=torch.float64)
-    top = top_eigenvalue(hessian_lanczos(mean_loss_terms(net, train), flat(net), generator(0, "lanczos")))
+    top = top_eigenvalue(krylov_basis(net, train, generator(0, "lanczos")))
     expected = float(torch.linalg.eigvalsh((dense + dense.T) / 2)[-1])
     assert abs(top.value - expected) <= max(top.standard_error, 1e-9 * expected)
     assert traced(net, train).value == pytest.approx(float(dense.trace()), rel=1e-10)
@@ -330,3 +328,14 @@ def test_the_columns_are_roots_of_the_softmax_curvature_to_full_relative_accurac
     torch.testing.assert_close(products.diagonal(dim1=1, dim2=2)[seen], (p * others)[seen], rtol=1e-12, atol=0)
     swapped = torch.einsum("cia,cib->iab", columns.flip(2), columns.flip(2))
     assert float((swapped - expected).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize(("make", "shape"), CASES)
+def test_products_in_single_precision_are_off_by_far_less_than_the_tolerance(make, shape) -> None:  # type: ignore[no-untyped-def]
+    net, train = make(), sample(shape)
+    expected = torch.linalg.eigvalsh(dense_hessian(net, train)).flip(0)
+    single = copy.deepcopy(net).float()
+    for one, true in zip(top_eigenvalues(hessian_lanczos(single, train, generator(3, "lanczos"))), expected.tolist()):
+        assert abs(one.value - true) <= one.standard_error + 1e-5 * float(expected[0])
+    wrong = top_eigenvalue(hessian_lanczos(copy.deepcopy(net).bfloat16().float(), train, generator(3, "lanczos")))
+    assert abs(wrong.value / float(expected[0]) - 1) > 1e-5
