@@ -45,7 +45,8 @@ TOP = 5
 DENSITY_STEPS = 100
 
 MOST_EXACT_PARAMETERS = 2000
-"""Up to here a trace is the sum of as many Hessian products as there are parameters; beyond, it is estimated."""
+"""Up to here a trace is the sum of as many Hessian products as there are parameters; beyond, it is estimated. Products
+for eigenvalues are in float64 up to here, beyond in float32."""
 
 FEWEST_PROBES, MOST_PROBES = 20, 400
 
@@ -142,13 +143,17 @@ def hessian_product(terms: Terms, point: Float[Tensor, " parameters"]) -> Callab
 
 
 @quantity(large=True, cost="iterative")
-def hessian_lanczos(evaluated_float32: nn.Module, curvature_sample: Split, rng: torch.Generator) -> Lanczos:
+def hessian_lanczos(
+    curvature_network: nn.Module, evaluated_float32: nn.Module, curvature_sample: Split, rng: torch.Generator
+) -> Lanczos:
     """The Krylov basis of the Hessian of the mean training loss, shared by its eigenvalues and its density.
 
-    The products are taken in float32, twice as fast; the basis is float64. Rounding moves an eigenvalue by some 1e-6 of
-    the largest, far less than `RESIDUAL_TOLERANCE`.
+    Of more than `MOST_EXACT_PARAMETERS` parameters the products are taken in float32, twice as fast; the basis is
+    float64. Rounding then moves an eigenvalue by some 1e-6 of the largest, far less than `RESIDUAL_TOLERANCE`.
     """
-    return krylov_basis(evaluated_float32, curvature_sample, rng)
+    size = sum(parameter.numel() for parameter in curvature_network.parameters())
+    network = curvature_network if size <= MOST_EXACT_PARAMETERS else evaluated_float32
+    return krylov_basis(network, curvature_sample, rng)
 
 
 def krylov_basis(network: nn.Module, sample: Split, rng: torch.Generator) -> Lanczos:

@@ -335,7 +335,17 @@ def test_products_in_single_precision_are_off_by_far_less_than_the_tolerance(mak
     net, train = make(), sample(shape)
     expected = torch.linalg.eigvalsh(dense_hessian(net, train)).flip(0)
     single = copy.deepcopy(net).float()
-    for one, true in zip(top_eigenvalues(hessian_lanczos(single, train, generator(3, "lanczos"))), expected.tolist()):
+    for one, true in zip(top_eigenvalues(krylov_basis(single, train, generator(3, "lanczos"))), expected.tolist()):
         assert abs(one.value - true) <= one.standard_error + 1e-5 * float(expected[0])
-    wrong = top_eigenvalue(hessian_lanczos(copy.deepcopy(net).bfloat16().float(), train, generator(3, "lanczos")))
+    wrong = top_eigenvalue(krylov_basis(copy.deepcopy(net).bfloat16().float(), train, generator(3, "lanczos")))
     assert abs(wrong.value / float(expected[0]) - 1) > 1e-5
+
+
+def test_only_large_networks_are_differentiated_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, train = mlp(), sample((3,))
+    single = copy.deepcopy(net).float()
+    double = hessian_lanczos(net, single, train, generator(3, "lanczos")).ritz(3).values
+    assert torch.equal(double, krylov_basis(net, train, generator(3, "lanczos")).ritz(3).values)
+    monkeypatch.setattr("gapbench.measures.curvature.MOST_EXACT_PARAMETERS", 0)
+    rounded = hessian_lanczos(net, single, train, generator(3, "lanczos")).ritz(3).values
+    assert not torch.equal(double, rounded)
