@@ -1,13 +1,14 @@
 """Coverage of the nominal 95 % intervals on synthetic zoos with recipe effects, and what the tests find where there
 is nothing to find; run by hand.
 
-    python benchmarks/coverage.py --zoos 2000
+    python benchmarks/coverage.py --zoos 2000 [--resamples 1000]
     python benchmarks/coverage.py --zoos 2000 --only nulls
 
 A recipe has an effect on the gap and one on the measure, correlated by rho, a smaller one of its own at each label
 noise, and every run has seed noise; the measure rises with the label noise by an amount that differs between recipes.
-The truth is the mean score over the simulated zoos. Beside the interval of the package stand two that are wrong: "runs"
-takes every run for a recipe of its own, "uncorrected" leaves the pairs of recipes of granulated tau counted twice.
+The truth is the mean score over the simulated zoos. Beside the interval of the package stand three others: "drawn" is
+the percentile interval of --resamples drawn paired bootstraps; "runs" takes every run for a recipe of its own;
+"uncorrected" leaves the pairs of recipes of granulated tau counted twice.
 
 Nulls: families of ten measures that have nothing to do with the gap but for the label noise (which tau_b must not see
 either). Printed: the share of zoos in which the first one's p is at most .05, that in which any of the ten is, and that
@@ -23,12 +24,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from gapbench.evaluate.estimates import estimates as drawn_estimates
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.granulated import PSI, CellPairs, granulated_estimates, granulated_replicates
 from gapbench.evaluate.statistics.multiplicity import holm
 from gapbench.evaluate.statistics.randomisation import auc_estimates
 from gapbench.evaluate.statistics.rank import noise_strata, tau_estimates, tau_replicates, within_noise_replicates
-from gapbench.evaluate.statistics.resampling import Estimate, null_band, permuted
+from gapbench.evaluate.statistics.resampling import Estimate, null_band, permuted, resampled_counts
 from gapbench.evaluate.statistics.spearman import spearman_estimates
 
 
@@ -52,9 +54,23 @@ def simulate(
     return gap, measure + design.level * (0.5 + 0.7 * slope[recipe])
 
 
+def drawn(
+    measure: np.ndarray, gap: np.ndarray, design: Design, resamples: int, rng: np.random.Generator
+) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Point and percentile interval of each score of the leaderboard, and of the first axis."""
+    counts = resampled_counts(design.recipes, resamples, rng)
+    found = {}
+    for score, estimate in drawn_estimates(measure[:, None], gap, design, counts)[0].items():
+        if not score.startswith("psi_") or score == f"psi_{design.axes[0]}":
+            low, high = np.nanquantile(estimate.resamples, [0.025, 0.975])
+            found[score, "drawn"] = (estimate.point, float(low), float(high))
+    return found
+
+
 def estimates(measure: np.ndarray, gap: np.ndarray, design: Design) -> dict[tuple[str, str], Estimate]:
     x, everything, strata = measure[:, None], [np.arange(len(gap))], noise_strata(gap, design)
-    granulated = granulated_estimates(x, gap, CellPairs.of(design, gap))[0][PSI]
+    by_axis = granulated_estimates(x, gap, CellPairs.of(design, gap))[0]
+    granulated = by_axis[PSI]
     alone = replace(design, recipe=np.arange(len(design)), recipes=len(design))
     return {
         ("tau_b", "gapbench"): tau_estimates(x, gap, design, everything, "b")[0],
@@ -65,6 +81,7 @@ def estimates(measure: np.ndarray, gap: np.ndarray, design: Design) -> dict[tupl
         ("spearman", "gapbench"): spearman_estimates(x, gap, design)[0],
         ("granulated_tau", "gapbench"): granulated,
         ("granulated_tau", "uncorrected"): replace(granulated, sparse=False),
+        (f"psi_{design.axes[0]}", "gapbench"): by_axis[design.axes[0]],
         ("randomisation_auc", "gapbench"): auc_estimates(x, design)[0],
     }
 
@@ -117,6 +134,7 @@ def _shuffled(gap: np.ndarray, design: Design, rng: np.random.Generator) -> np.n
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--zoos", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=0, help="drawn ones, for the percentile interval")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=["intervals", "nulls"])
     arguments = parser.parse_args()
@@ -137,6 +155,9 @@ def main() -> None:
             for key, estimate in estimates(measure, gap, design).items():
                 interval = estimate.interval()
                 found.setdefault(key, []).append((interval.point, interval.low, interval.high))
+            if arguments.resamples:
+                for key, bounds in drawn(measure, gap, design, arguments.resamples, rng).items():
+                    found.setdefault(key, []).append(bounds)
         for (score, method), intervals in found.items():
             points, lows, highs = np.array(intervals).T
             truth = points.mean()
@@ -154,7 +175,7 @@ def main() -> None:
                     "width": round(float((highs - lows).mean()), 3),
                 }
             )
-        print(pd.DataFrame(rows).tail(9).to_string(index=False), flush=True)
+        print(pd.DataFrame(rows[-len(found) :]).to_string(index=False), flush=True)
 
 
 if __name__ == "__main__":

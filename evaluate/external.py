@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ class External:
     """A table from elsewhere, checked: ``target`` (rows,) and ``measures`` by name, floats with NaN where missing.
 
     ``group`` (rows,) are the labels by which it is divided, `None` where it is not; ``axes`` and ``seed`` are columns.
+    ``notes``: what a reader should know of how it was read.
     """
 
     target: Floats
@@ -34,6 +36,7 @@ class External:
     axes: pd.DataFrame
     seed: pd.Series | None
     group: pd.Series | None
+    notes: tuple[str, ...] = ()
 
     def groups(self) -> list[tuple[object, np.ndarray]]:
         """Each label, in the order in which they first appear, with its rows; one group without a label otherwise."""
@@ -68,23 +71,21 @@ def read_external(
     """A table (CSV or Parquet file, or a frame), with its columns by name.
 
     ``measures``: by default every numeric column (not true or false) that is not the target, an axis, the group or the
-    seed; named ones may be true or false, which are 1 and 0. Missing values stay missing: they take a model out of the
+    seed, numbers stored as text or as decimals included; named ones may be true or false, which are 1 and 0. A column
+    of numbers and a few words is left out, with a note. Missing values stay missing: they take a model out of the
     measure's coverage. Values that are not finite are refused, or with ``drop_nonfinite`` taken for missing.
 
-    Raises: InputError where a file cannot be read, a column does not exist or is not numeric, or a value is infinite.
+    Raises: InputError where a file cannot be read, a column does not exist, stands twice or is not numeric, or a value
+    is infinite.
     """
     frame = table if isinstance(table, pd.DataFrame) else _read(Path(table), [*axes, seed, group])
+    _refuse_repeated(frame.columns)
     names = {"target": target, "seed": seed, "group": group}
     found = {role: column_of(frame, name) for role, name in names.items() if name is not None}
     varied = [column_of(frame, axis) for axis in axes]
     taken = {*found.values(), *varied}
-    chosen = [column_of(frame, name) for name in measures] or [
-        name
-        for name in frame.columns
-        if name not in taken
-        and pd.api.types.is_numeric_dtype(frame[name])
-        and not pd.api.types.is_bool_dtype(frame[name])
-    ]
+    free = [name for name in frame.columns if name not in taken]
+    chosen = [column_of(frame, name) for name in measures] or [name for name in free if _is_numeric(frame[name])]
     if not chosen:
         raise InputError(f"no measure: none of the columns {', '.join(map(str, frame.columns))} is numeric and free")
     numbers = {name: _numbers(frame, name, drop_nonfinite) for name in dict.fromkeys([found["target"], *chosen])}
@@ -94,6 +95,7 @@ def read_external(
         frame[varied],
         frame[found["seed"]] if seed is not None else None,
         frame[found["group"]] if group is not None else None,
+        () if measures else tuple(_left_out(frame, [name for name in free if name not in chosen])),
     )
 
 
@@ -140,6 +142,11 @@ def _read(path: Path, labels: Iterable[str | None]) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, separator: str, labels: set[str]) -> pd.DataFrame:
+    # pandas would name a second column of a name otherwise, and score it.
+    written = pd.read_csv(path, sep=separator, nrows=1, header=None, dtype=str, encoding="utf-8-sig").iloc[0].dropna()
+    if len(written) == 1 and separator == "," and ";" in written.iloc[0]:
+        return _read_csv(path, ";", labels)
+    _refuse_repeated(pd.Index(written))
     # A label may be called "None" or "NA": in columns of labels only an empty field is missing.
     header = pd.read_csv(path, sep=separator, nrows=0, encoding="utf-8-sig").columns
     missing = {name: [""] if str(name).strip() in labels else list(MISSING) for name in header}
@@ -155,8 +162,40 @@ def _read_csv(path: Path, separator: str, labels: set[str]) -> pd.DataFrame:
     return frame.iloc[:, 1:] if len(header) and str(header[0]) == "Unnamed: 0" else frame
 
 
+def _refuse_repeated(names: pd.Index) -> None:
+    repeated = names[names.duplicated()]
+    if len(repeated):
+        raise InputError(f"column {repeated[0]!r} stands twice: every column needs a name of its own")
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    """Whether all values that there are are numbers, in whatever way they are stored; true and false are none."""
+    number, present = _is_number(column), column.notna()
+    stored = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    return bool(stored or (present.any() and number[present].all()))
+
+
+def _left_out(frame: pd.DataFrame, names: Iterable[str]) -> Iterator[str]:
+    """A note for each column that is mostly, but not only, of numbers."""
+    for name in names:
+        number, present = _is_number(frame[name]), frame[name].notna()
+        if number.sum() > present.sum() / 2:
+            row = int(np.flatnonzero(present & ~number)[0])
+            yield f"column {name!r} is left out: row {row + 1} holds {frame[name].iloc[row]!r}, which is no number"
+
+
+def _is_number(column: pd.Series) -> pd.Series:
+    """For each value whether it is a number, or a text or decimal that stands for one."""
+    kinds = (str, int, float, Decimal, np.number)
+    values = column.astype(object)
+    likely = values.map(lambda value: isinstance(value, kinds) and not isinstance(value, bool))
+    return pd.to_numeric(values.where(likely), errors="coerce").notna()
+
+
 def _numbers(frame: pd.DataFrame, name: str, drop_nonfinite: bool) -> Floats:
     column = frame[name]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
     text = np.isnan(values) & column.notna().to_numpy()
     if column.dtype == object and text.any():

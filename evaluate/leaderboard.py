@@ -11,18 +11,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gapbench.datasets.errors import InputError, unknown
+from gapbench.evaluate.contest import Contest, places
 from gapbench.evaluate.declared import kind
+from gapbench.evaluate.estimates import PSI_PREFIX, SCORES, estimates
 from gapbench.evaluate.statistics.ceiling import Ceiling, noise_ceiling
 from gapbench.evaluate.statistics.design import Design
-from gapbench.evaluate.statistics.granulated import PSI, CellPairs, granulated_estimates, granulated_replicates
+from gapbench.evaluate.statistics.granulated import CellPairs, granulated_replicates
 from gapbench.evaluate.statistics.interval import Interval
 from gapbench.evaluate.statistics.pairs import Floats, settled
-from gapbench.evaluate.statistics.randomisation import CENTRE, auc_estimates, auc_replicates
-from gapbench.evaluate.statistics.rank import noise_strata, tau_estimates, tau_replicates, within_noise_replicates
+from gapbench.evaluate.statistics.randomisation import CENTRE, auc_replicates
+from gapbench.evaluate.statistics.rank import noise_strata, tau_replicates, within_noise_replicates
 from gapbench.evaluate.statistics.resampling import (
     Estimate,
     null_band,
-    paired_resamples,
     permuted,
     resampled_counts,
 )
@@ -31,10 +32,6 @@ from gapbench.evaluate.statistics.same_ranking import same_rankings
 if TYPE_CHECKING:
     from gapbench.evaluate.table import Table
 
-SCORES = ("within_noise_tau", "granulated_tau", "tau_b", "tau_a", "randomisation_auc")
-"""The scores, in the order by which measures are sorted, best first."""
-
-PSI_PREFIX = "psi_"
 CEILING_TARGET = "error_gap"
 _ROUNDING = 9
 
@@ -54,9 +51,10 @@ def leaderboard(
     stands for it, see `same_rankings`, or ""); n (runs that entered); ok, undefined, failed (readings of those runs);
     seconds (median of a run); for each score S of `SCORES`: S, S_low, S_high (95 % over recipes, see
     `resampling.Estimate`), S_null_low, S_null_high (95 % of permutations) and S_p (their two-sided p-value);
-    psi_AXIS for each axis with _low and _high; rank, rank_low, rank_high: the place among those of kind "measure"
-    that have a `within_noise_tau` and repeat no other's ranking, and where it lies in 95 % of ``resamples`` paired
-    bootstrap samples.
+    psi_AXIS for each axis with _low and _high; rank, rank_low, rank_high: the place by `within_noise_tau` among those
+    of kind "measure" that have one and repeat no other's ranking, and where it lies in 95 % of ``resamples`` paired
+    bootstrap samples; for each other score S_rank, S_rank_low, S_rank_high likewise; and for every score S_behind with
+    _low and _high, and S_beats_best: how far it is from the best (`gapbench.evaluate.contest.places`).
     A score that is undefined is NaN, and so is a bound; a measure without a value has a row of them.
 
     The nulls: tau_a and tau_b move the gap between whole recipes and shuffle the label noises within a recipe, so that
@@ -90,20 +88,27 @@ def leaderboard(
     values = table.values.reindex(index=ranked.index, columns=keys).to_numpy(np.float64) * signs
 
     patterns = _coverage_patterns(values)
-    estimates: dict[str, dict[str, Estimate]] = {}
+    contest = Contest(
+        values, gap, design, resampled_counts(design.recipes, resamples, np.random.default_rng([seed, 3]))
+    )
+    scored: dict[str, dict[str, Estimate]] = {}
     for columns, covered in patterns:
-        found = _estimates(values[covered][:, columns], gap[covered], design.take(covered))
-        estimates |= {keys[column]: by_score for column, by_score in zip(columns, found)}
+        found = estimates(values[covered][:, columns], gap[covered], design.take(covered), contest.drawn)
+        scored |= {keys[column]: by_score for column, by_score in zip(columns, found)}
+        mask = covered.tobytes()
+        contest.known.update(
+            {(score, mask, column): one[score] for column, one in zip(columns, found) for score in SCORES}
+        )
     nulls = _nulls(values, gap, design, patterns, permutations, seed)
-    rows = {
-        key: _row(estimates[key], {score: null[at] for score, null in nulls.items()}) for at, key in enumerate(keys)
-    }
+    rows = {key: _row(scored[key], {score: null[at] for score, null in nulls.items()}) for at, key in enumerate(keys)}
 
     frame = _descriptions(table, keys, ranked.index, np.isfinite(values).sum(axis=0))
     repeated = same_rankings(values, keys, frame["kind"].tolist())
     frame.insert(list(frame).index("n"), "same_as", [repeated.get(key, "") for key in keys])
     frame = frame.join(pd.DataFrame.from_dict(rows, orient="index"))
-    ranks = _ranks(frame, estimates, resampled_counts(design.recipes, resamples, np.random.default_rng([seed, 3])))
+    competing = np.flatnonzero((frame["kind"] == "measure") & (frame["same_as"] == "")).tolist()
+    ranks = places(contest, competing)
+    ranks.index = frame.index[competing]
     frame = frame.join(ranks).loc[_sorted(frame)]
     frame.index.name = "measure"
     ceilings: Mapping[str, Ceiling] = {}
@@ -129,23 +134,6 @@ def _coverage_patterns(values: Floats) -> list[Pattern]:
     for column, covered in enumerate(np.isfinite(values).T):
         patterns.setdefault(covered.tobytes(), ([], covered))[0].append(column)
     return list(patterns.values())
-
-
-def _estimates(measures: Floats, gap: Floats, design: Design) -> list[dict[str, Estimate]]:
-    """Per column: every score and the psi of every axis, over runs that all have a value."""
-    everything, strata = [np.arange(len(gap))], noise_strata(gap, design)
-    scores = {
-        "within_noise_tau": tau_estimates(measures, gap, design, strata, "b"),
-        "tau_b": tau_estimates(measures, gap, design, everything, "b"),
-        "tau_a": tau_estimates(measures, gap, design, everything, "a"),
-        "randomisation_auc": auc_estimates(measures, design),
-    }
-    granulated = granulated_estimates(measures, gap, CellPairs.of(design, gap))
-    out = []
-    for column, by_axis in enumerate(granulated):
-        found = {score: estimates[column] for score, estimates in scores.items()} | {"granulated_tau": by_axis[PSI]}
-        out.append(found | {PSI_PREFIX + axis: by_axis[axis] for axis in design.axes})
-    return out
 
 
 def _nulls(
@@ -219,23 +207,6 @@ def _sorted(frame: pd.DataFrame) -> list[str]:
         return *(math.inf if math.isnan(score) else -score for score in scores[key]), key
 
     return sorted(scores, key=place)
-
-
-def _ranks(
-    frame: pd.DataFrame, estimates: Mapping[str, Mapping[str, Estimate]], counts: NDArray[np.int64]
-) -> pd.DataFrame:
-    competes = frame.index[(frame["kind"] == "measure") & (frame["same_as"] == "")]
-    ranked = {key: estimates[key][SCORES[0]] for key in competes}
-    contenders = [key for key, estimate in ranked.items() if not math.isnan(estimate.variance)]
-    ranks = pd.DataFrame(math.nan, index=frame.index, columns=["rank", "rank_low", "rank_high"])
-    if contenders:
-        points = pd.Series({key: ranked[key].point for key in contenders})
-        resampled = pd.DataFrame(paired_resamples([ranked[key] for key in contenders], counts), columns=contenders)
-        places = resampled.rank(axis=1, ascending=False)
-        ranks.loc[contenders, "rank"] = points.rank(ascending=False)
-        ranks.loc[contenders, "rank_low"] = places.quantile(0.025)
-        ranks.loc[contenders, "rank_high"] = places.quantile(0.975)
-    return ranks
 
 
 def _design_attrs(design: Design, gap: Floats) -> dict[str, Any]:

@@ -111,6 +111,8 @@ def _code() -> str:
     here = Path(__file__).parent
     sources: Sequence[Path] = [
         here / "assessment.py",
+        here / "contest.py",
+        here / "estimates.py",
         here / "leaderboard.py",
         here / "predictors.py",
         *sorted((here / "statistics").glob("*.py")),

@@ -46,7 +46,7 @@ def rescore(table: External) -> pd.DataFrame:
     columns = ["group", "measure", "n", *(f"{name}{bound}" for name in SCORES for bound in ("", "_low", "_high"))]
     frame = pd.DataFrame(rows, columns=None if rows else columns)
     without = 0 if table.group is None else int(table.group.isna().sum())
-    frame.attrs["notes"] = [f"{without} rows have no group and are left out"] if without else []
+    frame.attrs["notes"] = [*table.notes, *([f"{without} rows have no group and are left out"] if without else [])]
     frame["group"] = frame["group"].astype(object).where(frame["group"].notna(), None)
     return frame
 

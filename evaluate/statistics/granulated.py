@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gapbench.evaluate.statistics.design import Design, rows_as_codes
 from gapbench.evaluate.statistics.interval import Interval
@@ -157,12 +158,45 @@ def averaged(values: Floats, order: Indices, starts: Indices) -> Floats:
     return base + ratio(total, np.add.reduceat(1.0 - missing, starts, axis=0))
 
 
-def granulated_estimates(measures: Floats, gap: Floats, comparisons: CellPairs) -> list[dict[str, Estimate]]:
-    """For each column of measures (runs, measures), finite: psi of each axis, and their mean under `PSI`."""
+def granulated_estimates(
+    measures: Floats, gap: Floats, comparisons: CellPairs, drawn: NDArray[np.int64] | None = None
+) -> list[dict[str, Estimate]]:
+    """For each column of measures (runs, measures), finite: psi of each axis, and their mean under `PSI`.
+
+    ``drawn`` (resamples, recipes): how often each recipe is drawn, for `Estimate.resamples`. Every copy of a recipe is
+    compared with every copy of another in the cell, each comparison with the share that it has in the zoo: psi is
+    Σ share sgn Δμ sgn Δg / Σ share over the drawn comparisons. Copies of one recipe have the same value of the axis and
+    are not compared.
+    """
     y_signs = signs(settled(comparisons.unit_values(gap[:, None])), comparisons.first, comparisons.second)
     shares = _cell_shares(y_signs, np.ones_like(y_signs), comparisons)[:, 0]
     products = signs(significant(comparisons.unit_values(measures)), comparisons.first, comparisons.second) * y_signs
-    return [_one_measure(products[:, column], shares, comparisons) for column in range(measures.shape[1])]
+    found = [_one_measure(products[:, column], shares, comparisons) for column in range(measures.shape[1])]
+    if drawn is None:
+        return found
+    resamples = _resampled(products, shares, comparisons, drawn)
+    return [
+        {name: replace(estimate, resamples=resamples[name][column]) for name, estimate in by_axis.items()}
+        for column, by_axis in enumerate(found)
+    ]
+
+
+def _resampled(products: Floats, shares: Floats, comparisons: CellPairs, drawn: NDArray[np.int64]) -> dict[str, Floats]:
+    """psi of each axis, and their mean, in each resample: (measures, resamples)."""
+    first, second = comparisons.unit_recipe[comparisons.first], comparisons.unit_recipe[comparisons.second]
+    out = {}
+    for name, pairs in zip(comparisons.axes, comparisons.axis_slices()):
+        a, b, share = first[pairs], second[pairs], shares[pairs]
+        summed, total = np.zeros((products.shape[1], len(drawn))), np.zeros(len(drawn))
+        size = max(1, BLOCK // max(len(a), 1))
+        for block in (slice(at, at + size) for at in range(0, len(drawn), size)):
+            times = (drawn[block, a] * drawn[block, b]).astype(np.float64)
+            summed[:, block] = (times @ (share[:, None] * products[pairs])).T
+            total[block] = times @ share
+        out[name] = ratio(summed, total[None, :])
+    psis = np.stack([*out.values(), np.full((products.shape[1], len(drawn)), np.nan)])
+    axes = (~np.isnan(psis)).sum(axis=0).astype(np.float64)
+    return {**out, PSI: ratio(np.nansum(psis, axis=0), axes)}
 
 
 def _one_measure(products: Floats, shares: Floats, comparisons: CellPairs) -> dict[str, Estimate]:

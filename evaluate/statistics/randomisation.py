@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.interval import Interval
 from gapbench.evaluate.statistics.pairs import BLOCK, Floats, Indices, dense_ranks, ratio, signs
-from gapbench.evaluate.statistics.resampling import Estimate, linearised
+from gapbench.evaluate.statistics.resampling import NO_DRAWS, Estimate, linearised
 
 CENTRE = 0.5
 """The score of a measure that cannot tell learning from memorising."""
@@ -27,8 +28,12 @@ def randomisation_auc(measure: Floats, design: Design) -> Interval:
     return auc_estimates(measure[covered][:, None], design.take(covered))[0].interval()
 
 
-def auc_estimates(measures: Floats, design: Design) -> list[Estimate]:
-    """The randomisation AUC of each column of measures (runs, measures), finite."""
+def auc_estimates(measures: Floats, design: Design, drawn: NDArray[np.int64] | None = None) -> list[Estimate]:
+    """The randomisation AUC of each column of measures (runs, measures), finite.
+
+    ``drawn`` (resamples, recipes): how often each recipe is drawn, for `Estimate.resamples`: every copy of a recipe has
+    its own twins.
+    """
     lower, upper, twins = _twins(design)
     adjacent = _steps(design.level[:, None].astype(np.float64), twins, lower, upper)[:, 0] == 1
     lower, upper = lower[adjacent], upper[adjacent]
@@ -36,11 +41,16 @@ def auc_estimates(measures: Floats, design: Design) -> list[Estimate]:
     recipe, recipes, pairs = design.recipe[lower], design.recipes, len(lower)
     counts = np.diag(np.bincount(recipe, minlength=recipes)).astype(np.float64)
     runs = len(np.union1d(lower, upper))
+    pairs_drawn = NO_DRAWS if drawn is None else np.asarray(drawn @ np.diagonal(counts), np.float64)
     out = []
     for column in range(measures.shape[1]):
         auc = float(wins[:, column].mean()) if pairs else math.nan
         deviation = np.bincount(recipe, wins[:, column] - auc, minlength=recipes) / max(pairs, 1)
-        out.append(linearised(auc, np.diag(deviation), counts, runs, sparse=False, lowest=0.0))
+        resamples = NO_DRAWS
+        if drawn is not None:
+            won = np.bincount(recipe, wins[:, column], minlength=recipes).astype(np.float64)
+            resamples = ratio(drawn @ won, pairs_drawn)
+        out.append(linearised(auc, np.diag(deviation), counts, runs, sparse=False, lowest=0.0, resamples=resamples))
     return out
 
 

@@ -9,11 +9,21 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.interval import Interval
-from gapbench.evaluate.statistics.pairs import BLOCK, Floats, Indices, KendallSums, Signs, dense_ranks, kendall_sums
-from gapbench.evaluate.statistics.resampling import Estimate, linearised
+from gapbench.evaluate.statistics.pairs import (
+    BLOCK,
+    Floats,
+    Indices,
+    KendallSums,
+    Signs,
+    dense_ranks,
+    kendall_sums,
+    ratio,
+)
+from gapbench.evaluate.statistics.resampling import NO_DRAWS, Estimate, linearised, quadratic_forms
 
 Kind = Literal["a", "b"]
 
@@ -69,13 +79,15 @@ def tau_estimates(
     kind: Kind,
     *,
     between_noises: bool = False,
+    drawn: NDArray[np.int64] | None = None,
 ) -> list[Estimate]:
     """tau_a or tau_b of each column (runs, measures), finite, with the gap (runs,), averaged over strata of runs.
 
-    With ``between_noises`` only runs of different label noise are compared.
+    With ``between_noises`` only runs of different label noise are compared. ``drawn`` (resamples, recipes): how often
+    each recipe is drawn, for `Estimate.resamples`: those of the table with the copies, where a run ties with its own.
     """
     x, y = dense_ranks(measures), dense_ranks(gap[:, None])[:, 0]
-    shared = [_Stratum.of(y, rows, design, between_noises) for rows in strata if len(rows) > 1]
+    shared = [_Stratum.of(y, rows, design, between_noises, drawn) for rows in strata if len(rows) > 1]
     counts = sum((stratum.pairs for stratum in shared), start=np.zeros((design.recipes, design.recipes)))
     n = sum(map(len, strata))
     return [_tau_estimate(x[:, column], shared, counts, n, kind) for column in range(x.shape[1])]
@@ -91,9 +103,14 @@ class _Stratum:
     gap_signs: RowSigns
     pairs: Floats
     untied: Floats
+    drawn: NDArray[np.int64] | None
+    drawn_pairs: Floats
+    drawn_untied: Floats
 
     @classmethod
-    def of(cls, gap: Signs, rows: Indices, design: Design, between_noises: bool) -> _Stratum:
+    def of(
+        cls, gap: Signs, rows: Indices, design: Design, between_noises: bool, drawn: NDArray[np.int64] | None
+    ) -> _Stratum:
         rows = rows[np.argsort(design.recipe[rows], kind="stable")]
         recipe, level = design.recipe[rows], design.level[rows]
         # A run has no place but its own: every two differ, so the signs of the places count the pairs.
@@ -103,7 +120,13 @@ class _Stratum:
             all_pairs, gap_signs = partial(_apart, all_pairs, level), partial(_apart, gap_signs, level)
         pairs = _between_recipes(recipe, design.recipes, partial(_magnitudes, all_pairs))
         untied = _between_recipes(recipe, design.recipes, partial(_magnitudes, gap_signs))
-        return cls(rows, recipe, all_pairs, gap_signs, pairs, untied)
+        drawn_pairs = drawn_untied = NO_DRAWS
+        if drawn is not None:
+            drawn_untied, drawn_pairs = quadratic_forms(untied, drawn), quadratic_forms(pairs, drawn)
+            if not between_noises:
+                # A run and its copies are pairs too.
+                drawn_pairs += (drawn * (drawn - 1) / 2) @ np.bincount(recipe, minlength=design.recipes)
+        return cls(rows, recipe, all_pairs, gap_signs, pairs, untied, drawn, drawn_pairs, drawn_untied)
 
     def concordance(self, values: Signs) -> Floats:
         """sgn of the values' differences times the gaps', added up by pairs of recipes."""
@@ -115,6 +138,17 @@ class _Stratum:
             return self.pairs
         return self._sums(partial(_magnitudes, partial(_products, partial(_sign_rows, values), self.all_pairs)))
 
+    def resampled(self, concordance: Floats, untied: Floats | None) -> tuple[Floats, NDArray[np.bool_]]:
+        """tau_b in each resample, or tau_a where ``untied`` (of the values) is None; and whether the stratum enters."""
+        if self.drawn is None:
+            return NO_DRAWS, NO_DRAWS > 0
+        if untied is None:
+            norm, enters = self.drawn_pairs, self.drawn_pairs > 0
+        else:
+            norm = np.sqrt(quadratic_forms(untied, self.drawn) * self.drawn_untied)
+            enters = self.drawn_untied > 0
+        return ratio(quadratic_forms(concordance, self.drawn), norm), enters
+
     def _sums(self, rows: RowSigns) -> Floats:
         return _between_recipes(self.recipe, len(self.pairs), rows)
 
@@ -123,13 +157,16 @@ def _tau_estimate(x: Signs, strata: Sequence[_Stratum], counts: Floats, n: int, 
     recipes = len(counts)
     score, defined = 0.0, False
     dyads = np.zeros((recipes, recipes))
+    draws = []
     for stratum in strata:
         values = x[stratum.rows]
         concordance = stratum.concordance(values)
         if kind == "a":
             norm, drift = stratum.pairs.sum(), stratum.pairs / max(stratum.pairs.sum(), 1)
+            draws.append(stratum.resampled(concordance, None))
         else:
             untied = stratum.untied_values(values)
+            draws.append(stratum.resampled(concordance, untied))
             norm = math.sqrt(untied.sum() * stratum.untied.sum())
             drift = (untied / untied.sum() + stratum.untied / stratum.untied.sum()) / 2 if norm > 0 else untied
         if norm > 0:
@@ -137,7 +174,18 @@ def _tau_estimate(x: Signs, strata: Sequence[_Stratum], counts: Floats, n: int, 
             score += tau / len(strata)
             dyads += (concordance / norm - tau * drift) / len(strata)
             defined = True
-    return linearised(score if defined else math.nan, dyads, counts, n, sparse=False)
+    point = score if defined else math.nan
+    return linearised(point, dyads, counts, n, sparse=False, resamples=_over_strata(draws))
+
+
+def _over_strata(draws: Sequence[tuple[Floats, NDArray[np.bool_]]]) -> Floats:
+    """The mean over the strata that enter, one without an order counting 0; NaN where none has an order."""
+    if not draws:
+        return NO_DRAWS
+    taus = np.stack([tau for tau, _ in draws])
+    entering = np.stack([enters for _, enters in draws]).sum(axis=0).astype(np.float64)
+    mean: Floats = np.where(np.isnan(taus).all(axis=0), np.nan, ratio(np.nansum(taus, axis=0), entering))
+    return mean
 
 
 def tau_replicates(measures: Floats, gaps: Floats) -> KendallSums:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.interval import Interval, score_interval
 from gapbench.evaluate.statistics.pairs import Floats
+
+NO_DRAWS: Floats = np.zeros(0)
+
+_STILL = 1e-12
+"""The spread of draws below which rounding is all that moves them."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,12 @@ class Estimate:
     pairs' own squares are subtracted once: the dyadic-robust variance of Aronow, Samii & Assenova 2015, eq. 5. Either
     is at least the variance of independent pairs. `score_interval` turns it into bounds.
 
+    ``resamples`` are drawn ones, where they were asked for: the score of the table in which a recipe drawn k times
+    stands k times, NaN where that is undefined. The same draws serve every score and measure (`resampled_counts`), so
+    that they are paired. Pairs of a run with its own copies are ties there, which pull tau_a towards 0; and what
+    belongs to a pair of recipes varies threefold in scores that compare a recipe with few others. The intervals are
+    therefore those of the linearised score, and the draws give ranks and differences (`paired_resamples`).
+
     ``influence`` (recipes,): 0 for a recipe that did not enter. ``pair_squares``: the sum over pairs of different
     recipes of their squared contributions, ``own_squares`` over comparisons within a recipe. ``recipes`` entered;
     ``comparisons`` counts the pairs of recipes (or the recipes, for a score that compares only within them).
@@ -46,6 +57,7 @@ class Estimate:
     n: int
     sparse: bool = False
     lowest: float = -1.0
+    resamples: Floats = field(default_factory=lambda: NO_DRAWS, repr=False, compare=False)
 
     @property
     def variance(self) -> float:
@@ -65,7 +77,16 @@ class Estimate:
         return Interval(self.point, low, high, self.n)
 
 
-def linearised(point: float, dyads: Floats, counts: Floats, n: int, *, sparse: bool, lowest: float = -1.0) -> Estimate:
+def linearised(
+    point: float,
+    dyads: Floats,
+    counts: Floats,
+    n: int,
+    *,
+    sparse: bool,
+    lowest: float = -1.0,
+    resamples: Floats = NO_DRAWS,
+) -> Estimate:
     """The estimate whose linearised score is the sum of ``dyads``.
 
     ``dyads``: (recipes, recipes), on and above the diagonal, what the comparisons between two recipes add to the
@@ -84,22 +105,35 @@ def linearised(point: float, dyads: Floats, counts: Floats, n: int, *, sparse: b
         n=n,
         sparse=sparse,
         lowest=lowest,
+        resamples=resamples,
     )
 
 
-def paired_resamples(estimates: Sequence[Estimate], counts: NDArray[np.int64]) -> Floats:
-    """Resampled scores (resamples, estimates): the same resampled recipes for every estimate.
+def paired_resamples(estimates: Sequence[Estimate]) -> Floats:
+    """The estimates' drawn resamples (resamples, estimates), each about its point and with its standard error.
 
-    ``counts`` (resamples, recipes): how often each recipe was drawn. Deviations are scaled to the estimates' own
-    standard errors, so that a difference between two columns has its paired variance.
+    Formula: S + (S* − mean S*) · SE / sd S*. A difference between two columns then has its paired variance, in the
+    scale of the intervals. A score that no draw moves stays.
     """
-    influence = np.stack([estimate.influence for estimate in estimates], axis=1)
-    norm = np.sqrt((influence**2).sum(axis=0))
-    error = np.sqrt([estimate.variance for estimate in estimates])
-    scale = np.divide(error, norm, out=np.zeros_like(norm), where=norm > 0)
+    drawn = np.stack([estimate.resamples for estimate in estimates], axis=1)
     points = np.array([estimate.point for estimate in estimates])
-    resampled: Floats = points + (counts - 1.0) @ (influence * scale)
+    error = np.sqrt([estimate.variance for estimate in estimates])
+    deviations = drawn - np.nanmean(drawn, axis=0)
+    spread = np.sqrt(np.nanmean(deviations**2, axis=0))
+    scale = np.divide(error, spread, out=np.zeros_like(spread), where=spread > _STILL)
+    resampled: Floats = points + deviations * scale
     return resampled
+
+
+def quadratic_forms(dyads: Floats, counts: NDArray[np.int64]) -> Floats:
+    """Σ_rs counts_r dyads_rs counts_s of whole ``dyads`` (recipes, recipes), for each row of counts: (resamples,).
+
+    In single precision wherever that is exact.
+    """
+    largest = float(np.abs(dyads).sum(axis=0).max(initial=0.0)) * float(counts.max(initial=0))
+    exact = np.float32 if largest < 1 << 24 else np.float64
+    sums = counts.astype(exact) @ dyads.astype(exact)
+    return np.asarray(np.einsum("ij,ij->i", sums, counts, dtype=np.float64, casting="unsafe"))
 
 
 def resampled_counts(recipes: int, resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,3 +119,45 @@ def test_axes_and_seed_make_configurations():
 def test_names_are_divided_at_commas():
     assert named('a, "b, c",d e') == ["a", "b, c", "d e"]
     assert named(None) == named("") == []
+
+
+def test_numbers_in_every_storage_are_measures(tmp_path):
+    frame = pd.DataFrame({"text": ["1.5", None, "-2e3", "inf"], "whole": pd.array([1, 2, None, 4], "Int32")})
+    frame["decimal"] = [Decimal("0.1"), None, Decimal("3"), Decimal("4.25")]
+    frame["category"] = pd.Categorical([3.5, 1.0, None, 3.5])
+    frame["day"], frame["name"] = pd.date_range("2020-01-01", periods=4), list("abcd")
+    frame["flag"], frame["truth"] = [True, False, True, None], [True, False, True, False]
+    frame["y"] = range(4)
+    frame.to_parquet(tmp_path / "t.parquet")
+    for table in (frame, tmp_path / "t.parquet"):
+        with pytest.raises(InputError, match="row 4, column 'text' is inf"):
+            read_external(table, target="y")
+        found = read_external(table, target="y", drop_nonfinite=True)
+        assert list(found.measures) == ["text", "whole", "decimal", "category"]
+        np.testing.assert_array_equal(found.measures["text"], [1.5, np.nan, -2000, np.nan])
+        np.testing.assert_array_equal(found.measures["decimal"], [0.1, np.nan, 3, 4.25])
+        np.testing.assert_array_equal(found.measures["category"], [3.5, 1, np.nan, 3.5])
+        assert found.notes == ()
+
+
+def test_a_column_of_numbers_and_words_is_told(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,name,y\n1,2,x,3\n4,5.1*,7,6\n7,8,z,9\n")
+    found = read_external(tmp_path / "t.csv", target="y")
+    assert list(found.measures) == ["a"]
+    assert found.notes == ("column 'b' is left out: row 2 holds '5.1*', which is no number",)
+    assert read_external(tmp_path / "t.csv", target="y", measures=["a"]).notes == ()
+
+
+def test_semicolons_divide_fields_where_the_header_has_no_comma(tmp_path):
+    (tmp_path / "t.csv").write_text("\ufeffseries;a;y\nx, one;1.5;3\nz;;6\n")
+    found = read_external(tmp_path / "t.csv", target="y", group="series")
+    np.testing.assert_array_equal(found.measures["a"], [1.5, np.nan])
+    assert [label for label, _ in found.groups()] == ["x, one", "z"]
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,a,y\n1,2,3,4\n")
+    with pytest.raises(InputError, match="column 'a' stands twice"):
+        read_external(tmp_path / "t.csv", target="y")
+    with pytest.raises(InputError, match="column 'a' stands twice"):
+        read_external(pd.DataFrame([[1, 2, 3]], columns=["a", "a", "y"]), target="y")

@@ -100,8 +100,9 @@ def test_resamples_are_paired_and_have_the_variance_of_the_interval():
     measures = np.stack(
         [measure, measure + 0.01 * rng.standard_normal(len(gap)), rng.standard_normal(len(gap))], axis=1
     )
-    estimates = tau_estimates(measures, gap, design, noise_strata(gap, design), "b")
-    draws = paired_resamples(estimates, resampled_counts(design.recipes, 20000, rng))
+    drawn = resampled_counts(design.recipes, 20000, rng)
+    estimates = tau_estimates(measures, gap, design, noise_strata(gap, design), "b", drawn=drawn)
+    draws = paired_resamples(estimates)
     variances = [estimate.variance for estimate in estimates]
     assert draws.mean(axis=0) == pytest.approx([estimate.point for estimate in estimates], abs=0.01)
     assert draws.var(axis=0) == pytest.approx(variances, rel=0.08)
