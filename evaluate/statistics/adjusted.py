@@ -1,9 +1,8 @@
-"""A measure's association with the gap beyond what the design explains: regression of ranks, by statsmodels."""
+"""A measure's association with the gap beyond what the design explains: regression of ranks."""
 
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import scipy.linalg
@@ -13,6 +12,7 @@ from scipy.stats import rankdata
 from gapbench.evaluate.statistics.design import Design, rows_as_codes
 from gapbench.evaluate.statistics.interval import LEVEL, Interval
 from gapbench.evaluate.statistics.pairs import Floats
+from gapbench.evaluate.statistics.random_intercept import random_intercept
 
 _NOTHING_LEFT = 1e-9
 """The share of a variable's variance below which the design explains all of it."""
@@ -53,12 +53,9 @@ def mixed_model(measure: Floats, gap: Floats, design: Design) -> Interval:
     Formula: rank gap = β rank measure + main effects of every axis and of the label noise + a random effect of the
     configuration + noise of the run, by restricted maximum likelihood; both ranks are standardised. Bounds: t on
     configurations − 1 degrees of freedom. Runs without a finite value of both drop out. NaN where no configuration has
-    two runs, where the design explains the measure, or where the likelihood's maximum was not found. It is sought by
-    Powell's method: the gradient methods, statsmodels' default, end early.
-    Source: Laird & Ware 1982; statsmodels' MixedLM.
+    two runs, where the design explains the measure, or nothing is left to explain.
+    Source: Laird & Ware 1982 (`random_intercept`).
     """
-    from statsmodels.regression.mixed_linear_model import MixedLM
-
     x, y, kept = _ranks(measure, gap, design)
     n = len(x)
     undefined = Interval(math.nan, math.nan, math.nan, n)
@@ -72,14 +69,11 @@ def mixed_model(measure: Floats, gap: Floats, design: Design) -> Interval:
         return undefined
     x, y = (values / values.std() for values in (x, y))
     try:
-        with warnings.catch_warnings():
-            # A random effect of variance 0 is at the boundary, of which statsmodels warns; the slope is sound there.
-            warnings.simplefilter("ignore")
-            fit = MixedLM(y, np.column_stack([x, effects]), groups=configuration).fit(reml=True, method="powell")
+        fit = random_intercept(y, np.column_stack([x, effects]), configuration)
     except np.linalg.LinAlgError:
         return undefined
-    slope, error = float(fit.params[0]), float(fit.bse[0])
-    if not (fit.converged and math.isfinite(error)):
+    slope, error = float(fit.coefficients[0]), float(fit.errors[0])
+    if not math.isfinite(error):
         return undefined
     half = float(stdtrit(groups - 1, (1 + LEVEL) / 2)) * error
     return Interval(slope, slope - half, slope + half, n)

@@ -81,8 +81,8 @@ def test_mixed_model_maximises_the_restricted_likelihood(effect):
 
     best = scipy.optimize.minimize_scalar(lambda ratio: fit(ratio)[0], bounds=(0, 100), options={"xatol": 1e-9})
     found = mixed_model(x, y, design)
-    assert found.point == pytest.approx(fit(best.x)[1], abs=1e-3)
-    # statsmodels' error is of the observed information, in which the variances' uncertainty enters.
+    assert found.point == pytest.approx(fit(best.x)[1], abs=1e-6)
+    # The error is of the observed information, in which the variances' uncertainty enters.
     t = scipy.stats.t.ppf(0.975, group.max())
     assert (found.high - found.low) / 2 == pytest.approx(t * fit(best.x)[2], rel=0.25)
     if effect == 0.0:
