@@ -54,14 +54,13 @@ def assessment(
     """Scores that the leaderboard does not rank by; index: the measures' keys, in the table's order.
 
     Runs that did not converge are left out; every measure is scored over the runs that have it, times its sign.
-    ``progress``: called with how many steps of how many are done: one a measure, and one a null band that measures of
-    equal coverage share.
+    ``progress``: called with how many steps of how many are done: one a measure, and one for the null band.
 
     Columns, each S with S_low and S_high (95 %) where it has them: spearman; conditional_mutual_information with
     _null_low, _null_high, _p (permutation, one-sided; NaN above `MOST_RUNS` runs) and their adjustments _holm and _bh
     across measures; pgdl_score;
     sign_error, sign_error_90, sign_error_worst with sign_error_environments; partial_correlation; mixed_model (left out
-    with ``mixed=False``: seconds a measure); r2_increment; affine_oracle (held-out worst rmse), affine_oracle_constant,
+    with ``mixed=False``); r2_increment; affine_oracle (held-out worst rmse), affine_oracle_constant,
     affine_oracle_in_sample; selection_regret, better_than_random; and for bounds bound_held, bound_below_one,
     bound_ratio. NaN where undefined.
 
@@ -86,7 +85,7 @@ def assessment(
 
     def step() -> None:
         if progress is not None:
-            progress(next(steps), len(signed) + len(covers))
+            progress(next(steps), len(signed) + 1)
 
     rows = {}
     for key, values in signed.items():
@@ -125,7 +124,8 @@ def assessment(
     rng = np.random.default_rng([seed, 6])
     groups = list(covers.values())
     frame = frame.join(_affine_oracles(signed, groups, gap, design))
-    frame = frame.join(_information_null(frame, signed, groups, gap, design, permutations, rng, step))
+    frame = frame.join(_information_null(frame, signed, gap, design, permutations, rng))
+    step()
     whole = completeness(design)
     frame.attrs = {
         "target": target,
@@ -179,29 +179,21 @@ def _affine_oracles(
 def _information_null(
     frame: pd.DataFrame,
     signed: dict[str, Floats],
-    groups: Sequence[Sequence[str]],
     gap: Floats,
     design: Design,
     permutations: int,
     rng: np.random.Generator,
-    step: Callable[[], None],
 ) -> pd.DataFrame:
     """The null band of the conditional information, which plug-in bias keeps off 0: gaps moved between recipes."""
     name = "conditional_mutual_information"
     gaps = permuted(gap, design, permutations, rng)
-    points = dict(zip(frame.index, frame[name].to_numpy(np.float64)))
+    null = np.empty((len(signed), 0))
+    if len(gap) <= MOST_RUNS and signed:
+        null = information_replicates(np.stack(list(signed.values()), axis=1), gaps, design)
     rows = {}
-    for keys in groups:
-        covered = np.isfinite(signed[keys[0]])
-        measures = np.stack([signed[key][covered] for key in keys], axis=1)
-        few = covered.sum() <= MOST_RUNS
-        null = (
-            information_replicates(measures, gaps[covered], design.take(covered)) if few else np.empty((len(keys), 0))
-        )
-        for key, scores in zip(keys, null):
-            band = null_band(float(points[key]), scores)
-            rows[key] = {f"{name}_null_low": band.low, f"{name}_null_high": band.high, f"{name}_p": band.p}
-        step()
+    for key, scores in zip(signed, null):
+        band = null_band(float(frame.loc[key, name]), scores)
+        rows[key] = {f"{name}_null_low": band.low, f"{name}_null_high": band.high, f"{name}_p": band.p}
     out = pd.DataFrame.from_dict(rows, orient="index").reindex(frame.index)
     p = out[f"{name}_p"].to_numpy(np.float64)
     return out.assign(**{f"{name}_holm": holm(p), f"{name}_bh": benjamini_hochberg(p)})

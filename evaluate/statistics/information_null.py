@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.special import xlogy
@@ -14,13 +15,23 @@ from gapbench.evaluate.statistics.pairs import BLOCK, Floats, Indices, Signs, de
 
 _ORDERS = [(s, t) for s in (1, 0, -1) for t in (1, 0, -1)]
 
+_MOST_CELLS = 36
+"""The most cells of axes that are divided at once; a pair of axes may have more."""
+
+_ROOM = 1 << 25
+"""Entries of the counts that are kept at once; 256 MiB."""
+
+Cell = tuple[int, ...]
+Counts = dict[tuple[Cell, Cell], Floats]
+
 
 def information_replicates(measures: Floats, gaps: Floats, design: Design) -> Floats:
     """K (`conditional_mutual_information`) of each column of measures (runs, measures) with each of gaps (runs,
     replicates), which may have NaN: (measures, replicates).
 
-    Runs without a gap drop out of the replicate. The pairs are compared one by one, for every pair of axes, in matrix
-    products over all measures and replicates: the time grows with the square of the runs.
+    Runs without a measure or a gap drop out. The pairs are compared one by one, in matrix products over all measures
+    and replicates, for a few axes at once of which each pair's counts are sums: the time grows with the square of the
+    runs.
     """
     names, codes = varying_axes(design)
     out = np.full((measures.shape[1], gaps.shape[1]), np.nan)
@@ -28,57 +39,99 @@ def information_replicates(measures: Floats, gaps: Floats, design: Design) -> Fl
         return out
     x = dense_ranks(measures)
     y = dense_ranks(gaps.reshape(-1, 1)).reshape(gaps.shape)
-    width = max(1, (BLOCK >> 2) // (9 * measures.shape[1]))
+    sets = _covering([int(column.max()) + 1 for column in codes.T])
+    cells = max(min(len(np.unique(codes[:, axes], axis=0)), _MOST_CELLS) for axes, _ in sets)
+    width = max(1, _ROOM // (9 * measures.shape[1] * cells * (cells + 1) // 2))
     for at in range(0, gaps.shape[1], width):
-        out[:, at : at + width] = _least(x, y[:, at : at + width], codes)
+        out[:, at : at + width] = _least(x, y[:, at : at + width], codes, sets)
     return out
 
 
-def _least(x: Signs, y: Signs, codes: Indices) -> Floats:
+def _covering(values: Sequence[int]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """Sets of axes that together hold every pair, each with the pairs that no earlier one holds."""
+    left = set(itertools.combinations(range(len(values)), 2))
+    sets = []
+    while left:
+        chosen = list(min(left))
+        for axis in range(len(values)):
+            size = math.prod(values[other] for other in chosen) * values[axis]
+            gains = any(tuple(sorted((axis, other))) in left for other in chosen)
+            if axis not in chosen and gains and size <= _MOST_CELLS:
+                chosen.append(axis)
+        chosen.sort()
+        held = [pair for pair in itertools.combinations(chosen, 2) if pair in left]
+        left -= set(held)
+        sets.append((chosen, held))
+    return sets
+
+
+def _least(x: Signs, y: Signs, codes: Indices, sets: Sequence[tuple[list[int], list[tuple[int, int]]]]) -> Floats:
     """The least normalised information over the sets of at most two axes: (measures, replicates)."""
-    axes = codes.shape[1]
-    # Every axis is the first of one of the pairs: its own cells are added up from those of that pair.
-    pairs = [(axis, (axis + 1) % axes) for axis in range(axes)]
-    pairs += [pair for pair in itertools.combinations(range(axes), 2) if {pair, pair[::-1]}.isdisjoint(pairs)]
-    shape = (9, x.shape[1], y.shape[1])
-    least = np.full(shape[1:], np.inf)
-    whole = np.zeros(shape)
-    for at, (a, b) in enumerate(pairs):
-        own: dict[tuple[int, int], Floats] = {}
-        sums = np.zeros((2, *shape[1:]))
-        for first, second, counts in _cells(x, y, codes[:, a], codes[:, b]):
-            if first == second:
-                counts += counts[::-1]
-            sums += (1 if first == second else 2) * _information(counts)
-            if at < axes:
-                cell = first[0], second[0]
-                if cell[0] == cell[1] and first != second:
-                    counts += counts[::-1]
-                own[cell] = own.get(cell, 0.0) + counts
-        np.fmin(least, _normalised(sums), out=least)
-        if at < axes:
-            sums = np.zeros((2, *shape[1:]))
-            for (u, v), counts in own.items():
-                sums += (1 if u == v else 2) * _information(counts)
-                if at == 0:
-                    whole += counts if u == v else counts + counts[::-1]
+    least = np.full((x.shape[1], y.shape[1]), np.inf)
+    single: dict[int, Counts] = {}
+    for axes, pairs in sets:
+        if len(axes) == 2:
+            # Each two cells of a pair come once: they need not be kept.
+            sums = np.zeros((2, *least.shape))
+            own: list[Counts] = [{}, {}]
+            for first, second, counts in _cells(x, y, codes[:, axes]):
+                sums += (1 if first == second else 2) * _information(counts)
+                for at in (0, 1):
+                    _add(own[at], first, second, counts, (at,))
             np.fmin(least, _normalised(sums), out=least)
-    np.fmin(least, _normalised(_information(whole)), out=least)
+            single |= dict(zip(axes, own))
+            continue
+        of_pair: dict[tuple[int, int], Counts] = {pair: {} for pair in pairs}
+        for first, second, counts in _cells(x, y, codes[:, axes]):
+            for pair, kept in of_pair.items():
+                _add(kept, first, second, counts, (axes.index(pair[0]), axes.index(pair[1])))
+        for pair, kept in of_pair.items():
+            np.fmin(least, _normalised(_total(kept)), out=least)
+            single |= {pair[at]: _projected(kept, (at,)) for at in (0, 1) if pair[at] not in single}
+    for kept in single.values():
+        np.fmin(least, _normalised(_total(kept)), out=least)
+    np.fmin(least, _normalised(_total(_projected(next(iter(single.values())), ()))), out=least)
     return np.where(np.isinf(least), np.nan, least)
 
 
-Cell = tuple[int, int]
+def _add(kept: Counts, first: Cell, second: Cell, counts: Floats, positions: tuple[int, ...]) -> None:
+    """Add the counts of two cells to those of the cells that hold them, by the values in these positions.
 
-
-def _cells(x: Signs, y: Signs, a: Indices, b: Indices) -> Iterator[tuple[Cell, Cell, Floats]]:
-    """Each two cells of a pair of axes, or one with itself, with the counts of the nine orders (`_ORDERS`) of their
-    pairs of runs; in a cell every unordered pair once.
+    Two cells are kept in ascending order; a cell with itself holds ordered pairs of runs, both ways.
     """
-    members = {(int(u), int(v)): np.flatnonzero((a == u) & (b == v)) for u in np.unique(a) for v in np.unique(b)}
-    filled = [(cell, rows) for cell, rows in members.items() if len(rows)]
+    one, other = tuple(first[at] for at in positions), tuple(second[at] for at in positions)
+    if one == other and first != second:
+        counts = counts + counts[::-1]
+    elif one > other:
+        one, other, counts = other, one, counts[::-1]
+    if (one, other) in kept:
+        kept[one, other] += counts
+    else:
+        kept[one, other] = counts.copy()
+
+
+def _projected(kept: Counts, positions: tuple[int, ...]) -> Counts:
+    out: Counts = {}
+    for (first, second), counts in kept.items():
+        _add(out, first, second, counts, positions)
+    return out
+
+
+def _total(kept: Counts) -> Floats:
+    parts = [(1 if first == second else 2) * _information(counts) for (first, second), counts in kept.items()]
+    return np.asarray(np.sum(parts, axis=0))
+
+
+def _cells(x: Signs, y: Signs, codes: Indices) -> Iterator[tuple[Cell, Cell, Floats]]:
+    """Each two cells of these axes, or one with itself, with the counts of the nine orders (`_ORDERS`) of their pairs
+    of runs; in a cell every pair both ways.
+    """
+    cells, number = np.unique(codes, axis=0, return_inverse=True)
+    filled = [(tuple(map(int, cell)), np.flatnonzero(number.reshape(-1) == at)) for at, cell in enumerate(cells)]
     for at, (first, rows) in enumerate(filled):
         upper = np.triu_indices(len(rows), 1)
-        yield first, first, _orders(x, y, rows[upper[0]], rows[upper[1]])
+        own = _orders(x, y, rows[upper[0]], rows[upper[1]])
+        yield first, first, own + own[::-1]
         for second, others in filled[at + 1 :]:
             yield first, second, _orders(x, y, np.repeat(rows, len(others)), np.tile(others, len(rows)))
 
@@ -88,19 +141,14 @@ def _orders(x: Signs, y: Signs, first: Indices, second: Indices) -> Floats:
     counts = np.zeros((9, x.shape[1], y.shape[1]))
     size = max(1, BLOCK // max(x.shape[1], y.shape[1]))
     for at in range(0, len(first), size):
-        i, j = first[at : at + size], second[at : at + size]
-        x_signs, y_signs = signs(x, i, j), signs(y, i, j)
-        valid = (~np.isnan(y[i] + y[j])).astype(np.float32)
-        y_differs = np.abs(y_signs)
-        y_sum, y_untied, total = (part.sum(axis=0, dtype=np.float64) for part in (y_signs, y_differs, valid))
-        both, measure_only = (x_signs.T @ y_signs).astype(np.float64), x_signs.T @ y_differs
-        x_sum = x_signs.T @ valid
-        x_differs = np.abs(x_signs, out=x_signs)
-        if x_differs.all():
-            gap_only, differing, x_untied = y_sum, y_untied, total
-        else:
-            gap_only, x_untied = (x_differs.T @ y_signs).astype(np.float64), x_differs.T @ valid
-            differing = (x_differs.T @ y_differs).astype(np.float64)
+        x_parts, y_parts = (_parts(values, first[at : at + size], second[at : at + size]) for values in (x, y))
+        products: dict[tuple[int, int], Floats] = {}
+        for a, b in itertools.product(x_parts, y_parts):
+            if (id(a), id(b)) not in products:
+                products[id(a), id(b)] = _product(a, b)
+        (both, measure_only, x_sum), (gap_only, differing, x_untied), (y_sum, y_untied, total) = (
+            [products[id(a), id(b)] for b in y_parts] for a in x_parts
+        )
         found = {
             (s, t): (differing + s * t * both + s * measure_only + t * gap_only) / 4
             for s, t in itertools.product((1, -1), repeat=2)
@@ -112,6 +160,24 @@ def _orders(x: Signs, y: Signs, first: Indices, second: Indices) -> Floats:
         for at_order, (s, t) in enumerate(_ORDERS):
             counts[at_order] += found[s, t]
     return counts
+
+
+def _parts(values: Signs, first: Indices, second: Indices) -> tuple[Signs, Signs, Signs]:
+    """Of pairs of runs: the signs, which differ, and which are known; one and the same array where they are equal.
+
+    Where every pair is known in every column, one column stands for all.
+    """
+    sign = signs(values, first, second)
+    differs = np.abs(sign)
+    known = np.ones((len(sign), 1), np.float32)
+    missing = np.isnan(values).any(axis=1)
+    if missing[first].any() or missing[second].any():
+        known = (~np.isnan(values[first] + values[second])).astype(np.float32)
+    return sign, known if (differs == known).all() else differs, known
+
+
+def _product(x: Signs, y: Signs) -> Floats:
+    return np.asarray(x.T @ y, np.float64)
 
 
 def _information(counts: Floats) -> Floats:

@@ -158,6 +158,28 @@ def test_replicates_agree_with_one_at_a_time(monkeypatch):
     assert information_replicates(x, gaps, design) == pytest.approx(found, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("values", "cells"), [((2, 2, 3, 2), 36), ((2, 2, 3, 2), 8), ((2, 2, 3, 2), 4), ((7, 3, 2), 12)]
+)
+def test_replicates_do_not_depend_on_how_the_axes_are_grouped_and_runs_without_a_measure_drop_out(
+    values, cells, monkeypatch
+):
+    monkeypatch.setattr("gapbench.evaluate.statistics.information_null._MOST_CELLS", cells)
+    rng = np.random.default_rng(0)
+    axes = list("ABCD")[: len(values)]
+    runs = pd.DataFrame(itertools.product(*map(range, values), range(2)), columns=[*axes, "seed"])
+    design, n = Design.of(runs, axes), len(runs)
+    x = np.stack([rng.standard_normal(n), rng.integers(0, 4, n), rng.standard_normal(n), rng.integers(0, 4, n)], axis=1)
+    x[rng.random(n) < 0.2, 2] = x[rng.random(n) < 0.3, 3] = np.nan
+    gaps = np.stack([rng.standard_normal(n), rng.integers(0, 3, n), rng.standard_normal(n)], axis=1)
+    gaps[3, 2] = np.nan
+    found = information_replicates(x, gaps, design)
+    for (i, measure), (j, gap) in itertools.product(enumerate(x.T), enumerate(gaps.T)):
+        kept = np.isfinite(measure) & np.isfinite(gap)
+        expected = smallest(informations(measure[kept][:, None], gap[kept], design.take(kept))[1])
+        assert found[i, j] == pytest.approx(expected[0], abs=1e-12)
+
+
 def test_a_random_measure_lies_inside_its_null_band_and_above_zero():
     """Plug-in information is biased upward: 0 is not what chance scores."""
     rng = np.random.default_rng(0)
