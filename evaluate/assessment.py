@@ -190,9 +190,10 @@ def _information_null(
     null = np.empty((len(signed), 0))
     if len(gap) <= MOST_RUNS and signed:
         null = information_replicates(np.stack(list(signed.values()), axis=1), gaps, design)
+    points = dict(zip(frame.index, frame[name].to_numpy(np.float64)))
     rows = {}
     for key, scores in zip(signed, null):
-        band = null_band(float(frame.loc[key, name]), scores)
+        band = null_band(float(points[key]), scores)
         rows[key] = {f"{name}_null_low": band.low, f"{name}_null_high": band.high, f"{name}_p": band.p}
     out = pd.DataFrame.from_dict(rows, orient="index").reindex(frame.index)
     p = out[f"{name}_p"].to_numpy(np.float64)

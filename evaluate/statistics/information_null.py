@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from gapbench.evaluate.statistics.conditional_information import varying_axes
@@ -170,7 +171,7 @@ def _parts(values: Signs, first: Indices, second: Indices) -> tuple[Signs, Signs
     sign = signs(values, first, second)
     differs = np.abs(sign)
     known = np.ones((len(sign), 1), np.float32)
-    missing = np.isnan(values).any(axis=1)
+    missing: NDArray[np.bool_] = np.asarray(np.isnan(values).any(axis=1))
     if missing[first].any() or missing[second].any():
         known = (~np.isnan(values[first] + values[second])).astype(np.float32)
     return sign, known if (differs == known).all() else differs, known

@@ -48,7 +48,7 @@ def random_intercept(response: Floats, matrix: Floats, groups: Indices) -> Rando
     def at(ratio: float) -> tuple[float, Floats, Floats]:
         """The criterion, the coefficients and [X y]'V⁻¹[X y]."""
         inner = squares - products(ratio / (1 + ratio * sizes))
-        beta = np.linalg.solve(inner[:p, :p], inner[:p, p])
+        beta: Floats = np.linalg.solve(inner[:p, :p], inner[:p, p]).astype(np.float64)
         left = float(inner[p, p] - inner[:p, p] @ beta)
         if left <= 0:
             raise np.linalg.LinAlgError("nothing is left to explain")
