@@ -52,9 +52,10 @@ def leaderboard(
     seconds (median of a run); for each score S of `SCORES`: S, S_low, S_high (95 % over recipes, see
     `resampling.Estimate`), S_null_low, S_null_high (95 % of permutations) and S_p (their two-sided p-value);
     psi_AXIS for each axis with _low and _high; rank, rank_low, rank_high: the place by `within_noise_tau` among those
-    of kind "measure" that have one and repeat no other's ranking, and where it lies in 95 % of ``resamples`` paired
-    bootstrap samples; for each other score S_rank, S_rank_low, S_rank_high likewise; and for every score S_behind with
-    _low and _high, and S_beats_best: how far it is from the best (`gapbench.evaluate.contest.places`).
+    of kind "measure" that have one and repeat no other's ranking (equal ones are placed by the scores after it), and
+    where it lies in 95 % of ``resamples`` paired bootstrap samples; for each other score S_rank (equal ones share their
+    mean place), S_rank_low, S_rank_high; and for every score S_behind with _low and _high, and S_beats_best: how far it
+    is from the best (`gapbench.evaluate.contest.places`).
     A score that is undefined is NaN, and so is a bound; a measure without a value has a row of them.
 
     The nulls: tau_a and tau_b move the gap between whole recipes and shuffle the label noises within a recipe, so that
@@ -110,6 +111,8 @@ def leaderboard(
     ranks = places(contest, competing)
     ranks.index = frame.index[competing]
     frame = frame.join(ranks).loc[_sorted(frame)]
+    placed = frame["rank"].notna()
+    frame.loc[placed, "rank"] = np.arange(1.0, placed.sum() + 1)
     frame.index.name = "measure"
     ceilings: Mapping[str, Ceiling] = {}
     if target == CEILING_TARGET and table.test_errors is not None and len(ranked) > 1:

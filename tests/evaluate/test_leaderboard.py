@@ -136,6 +136,19 @@ def test_only_measures_are_ranked_and_features_are_left_out(table, board):
         assert not found["control"].drop("coin").any()
 
 
+def test_equal_scores_are_placed_one_after_the_other_as_they_stand():
+    """A shift of one label noise leaves the tau within each as it is, and changes that over all."""
+    table = make(noises=(0.0, 0.5))
+    noise = table.runs["label_noise"] == 0.5
+    table.values["shifted"] = table.values["good"] + np.where(noise, -5.0, 0.0)
+    table.measures["shifted"] = declared()
+    found = leaderboard(table, resamples=20, permutations=20)
+    assert found.loc["shifted", "within_noise_tau"] == found.loc["good", "within_noise_tau"]
+    assert found.loc["shifted", "tau_b"] < found.loc["good", "tau_b"]
+    assert list(found["rank"].dropna()) == list(range(1, 5))
+    assert found.loc["shifted", "rank"] == found.loc["good", "rank"] + 1
+
+
 def test_every_bound_is_in_order(board):
     for score in SCORES:
         rows = board.dropna(subset=score)
