@@ -3,10 +3,11 @@
     python benchmarks/readings.py [--quick] [--network cnn] [--only 'hessian_*']
 
 The networks: an MLP 64-160-160-160-10 on 96 digits (budget 2 s), and a CNN of convolutions 32-64-64 with batch norm,
-pooling and a global average on 1000 CIFAR-10 images (budget 60 s); 2 GiB each. Each is trained, then read in one
-process with one thread: the MLP twice, of which the second counts, for a zoo's workers are warm; the CNN once. A
-quantity is counted once, under its own name, and not in the measures that need it. Seconds are of the processor, which
-other processes on the machine lengthen less than those of the clock.
+pooling and a global average on 1000 CIFAR-10 images (budget 60 s); 2 GiB each. Each is trained in a process of its
+own, then read in one with one thread: the MLP twice, of which the second counts, for a zoo's workers are warm; the CNN
+once. A quantity is counted once, under its own name, and not in the measures that need it. Seconds are of the
+processor, which other processes on the machine lengthen less than those of the clock; before and after, those of a
+fixed product of matrices are printed, with which seconds of different runs can be compared.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import multiprocessing
 import resource
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # ./run sets PYTHONSAFEPATH
@@ -43,9 +47,10 @@ MEMORY_GIB = 2.0
 
 
 def cnn(spec: RunSpec, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Convolutions of half the width, the width and the width; 32-64-64 at 64."""
     blocks: list[nn.Module] = []
     channels = input_shape[0]
-    for width, pools in ((32, True), (64, True), (64, False)):
+    for width, pools in ((spec.width // 2, True), (spec.width, True), (spec.width, False)):
         blocks += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width)]
         blocks += [nn.MaxPool2d(2)] if pools else []
         blocks += [nn.ReLU()]
@@ -59,8 +64,11 @@ def make(name: str, options: argparse.Namespace) -> Trained:
         data = DataSpec("digits", 96, test_size=200)
         spec = RunSpec(data, "mlp", width=160, depth=3, learning_rate=0.05, batch_size=32, max_epochs=100)
     else:
-        data = DataSpec("cifar10", 100 if options.quick else 1000, test_size=200)
-        spec = RunSpec(data, "cnn", width=64, depth=3, learning_rate=0.05, batch_size=16, norm="batch", max_epochs=40)
+        images, width = (1000, 64) if name == "cnn" else (200, 16)
+        data = DataSpec("cifar10", 100 if options.quick else images, test_size=200)
+        spec = RunSpec(
+            data, "cnn", width=width, depth=3, learning_rate=0.05, batch_size=16, norm="batch", max_epochs=40
+        )
     size = data.train_size + 200
     both = sample(data.name, size, options.seed, options.data_dir)
     parts = [slice(data.train_size), slice(data.train_size, size)]
@@ -110,14 +118,26 @@ def timed(registry: Registry, quantities: Counter[str], measures: Counter[str]) 
     )
 
 
+def yardstick() -> float:
+    """Seconds of the processor that a product of two matrices of 1000 x 1000 takes in float64."""
+    matrix = torch.ones(1000, 1000, dtype=torch.float64)
+    started = time.process_time()
+    for _ in range(10):
+        matrix @ matrix
+    return (time.process_time() - started) / 10
+
+
 def gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def report(name: str, options: argparse.Namespace) -> bool:
     """Read one network and print its tables; whether it kept to its budget."""
-    trained = make(name, options)
-    before = gib()
+    # What loading a data set and training leave in memory is not a reading's.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, torch.set_num_threads, (1,)) as child:
+        trained = child.submit(make, name, options).result()
+    before, idle = gib(), yardstick()
     first = 0.0
     for _ in range(2 if name == "mlp" else 1):
         quantities: Counter[str] = Counter()
@@ -140,6 +160,7 @@ def report(name: str, options: argparse.Namespace) -> bool:
     for reading in readings:
         if reading.status != "ok" or reading.reason:
             print(f"  {reading.status:<10} {reading.measure}: {reading.reason}")
+    print(f"yardstick: a product of 1000 x 1000 in float64 takes {idle:.4f} s before and {yardstick():.4f} s after")
     peak = gib()
     kept = options.quick or (total < BUDGET[name] and peak < MEMORY_GIB)
     print(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@measure(source="jiang2020, eq. 48", sign=+1, revision=2)
+@measure(source="jiang2020, eq. 48", sign=+1, revision=3)
 def pacbayes_init(
     sigma: PerturbationScale, evaluated_parameters: Tensor, evaluated_initial_parameters: Tensor, train: Split
 ) -> Estimate:
@@ -37,7 +37,7 @@ def pacbayes_init(
 per_sample(pacbayes_init)
 
 
-@measure(source="jiang2020, eq. 49", sign=+1, revision=2)
+@measure(source="jiang2020, eq. 49", sign=+1, revision=3)
 def pacbayes_orig(sigma: PerturbationScale, evaluated_parameters: Tensor, train: Split) -> Estimate:
     """Squared norm of the weights over the noise they bear.
 
@@ -50,7 +50,7 @@ def pacbayes_orig(sigma: PerturbationScale, evaluated_parameters: Tensor, train:
 per_sample(pacbayes_orig)
 
 
-@measure(source="jiang2020, eq. 53", sign=+1, revision=2)
+@measure(source="jiang2020, eq. 53", sign=+1, revision=3)
 def pacbayes_flatness(sigma: PerturbationScale) -> Estimate:
     """Inverse variance of the noise the weights bear.
 
@@ -60,7 +60,7 @@ def pacbayes_flatness(sigma: PerturbationScale) -> Estimate:
     return propagated(sigma, lambda s: s**-2)
 
 
-@measure(source="jiang2020, eq. 56", sign=+1, revision=2)
+@measure(source="jiang2020, eq. 56", sign=+1, revision=3)
 def pacbayes_mag_init(
     sigma_magnitude: PerturbationScale, evaluated_parameters: Tensor, evaluated_initial_parameters: Tensor, train: Split
 ) -> Estimate:
@@ -77,7 +77,7 @@ def pacbayes_mag_init(
 per_sample(pacbayes_mag_init)
 
 
-@measure(source="jiang2020, eq. 57", sign=+1, revision=2)
+@measure(source="jiang2020, eq. 57", sign=+1, revision=3)
 def pacbayes_mag_orig(
     sigma_magnitude: PerturbationScale, evaluated_parameters: Tensor, evaluated_initial_parameters: Tensor, train: Split
 ) -> Estimate:
@@ -95,7 +95,7 @@ def pacbayes_mag_orig(
 per_sample(pacbayes_mag_orig)
 
 
-@measure(source="jiang2020, eq. 61", sign=+1, revision=2)
+@measure(source="jiang2020, eq. 61", sign=+1, revision=3)
 def pacbayes_mag_flatness(sigma_magnitude: PerturbationScale) -> Estimate:
     """Inverse squared relative size of the noise the weights bear.
 
@@ -112,7 +112,7 @@ NOISY_EVALUATIONS = 2048
 """The error of a stochastic classifier is estimated from at least this many pairs of an example and a draw."""
 
 
-@measure(source="dziugaite2017, section 4", sign=+1, bound=True, cost="iterative")
+@measure(source="dziugaite2017, section 4", sign=+1, bound=True, cost="iterative", revision=2)
 def dziugaite_roy(
     folded_float32: nn.Module,
     folded_initial: nn.Module,
@@ -143,7 +143,7 @@ def dziugaite_roy(
     return certified_error(q, prior, train, rng, draws=_draws(train), delta=delta, delta_draws=delta_draws)
 
 
-@measure(source="dziugaite2021, data-dependent priors", sign=+1, bound=True, cost="iterative")
+@measure(source="dziugaite2021, data-dependent priors", sign=+1, bound=True, cost="iterative", revision=2)
 def dziugaite_roy_data_prior(
     folded_float32: nn.Module,
     folded_initial: nn.Module,

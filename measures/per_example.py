@@ -30,8 +30,8 @@ JACOBIAN_ENTRIES = 2**26
 """Entries of Jacobians that `jacobians` forms at a time (0.5 GiB in float64), and of the largest it forms at all."""
 
 
-SWEPT_VECTORS = 500
-"""Vectors whose backward sweeps `squared_gradient_norms` takes at a time."""
+SWEPT_VECTORS = 1000
+"""Examples whose backward sweeps `squared_gradient_norms` takes at a time where the network does not convolve."""
 
 
 @dataclass(frozen=True)

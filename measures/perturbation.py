@@ -98,8 +98,9 @@ def search_sigma(
     """The size at which ``noise(size)`` lowers the training accuracy by `TARGET_DROP` on average.
 
     False position on log σ with common random numbers from ``guess``: first one draw on a few examples, which also
-    gives the slope of the drop; then all examples with at least two draws, there and one Newton step on, and further
-    only where that is not within the tolerance; the accepted σ is corrected along the slope between these. Each example
+    gives the slope of the drop; then all examples, there with a third of the draws (at least two are made in all), one
+    Newton step on with all of them, and further only where that is not within the tolerance; the accepted σ is
+    corrected along the slope between these, both with the first third. Each example
     has noise of its own, and that of a linear output layer is integrated out (see `NoisyNetwork.correct`), which leaves
     the mean drop, all that the search looks at, unbiased. The standard error is that of the mean drop over its slope
     (delta method).
@@ -109,6 +110,7 @@ def search_sigma(
     coarse_seed, seed = torch.randint(2**62, (2,), generator=rng).tolist()
     few = slice(COARSE_EXAMPLES)
     draws = max(2, math.ceil(evaluations_at_least / len(train)))
+    third = math.ceil(draws / 3)
 
     def coarse(log_size: float) -> float:
         correct = correct_under_noise(
@@ -116,21 +118,27 @@ def search_sigma(
         )
         return float(right[few].double().mean() - correct.double().mean()) - TARGET_DROP
 
+    def excess(correct: Tensor) -> float:
+        return float(right.double().mean() - correct.double().mean()) - TARGET_DROP
+
+    def correct(log_size: float, draws: int) -> Tensor:
+        return correct_under_noise(noisy, train.inputs, train.labels, noise(math.exp(log_size)), seed, draws)
+
     last: dict[float, Tensor] = {}
 
     def fine(log_size: float) -> float:
-        last[log_size] = correct_under_noise(noisy, train.inputs, train.labels, noise(math.exp(log_size)), seed, draws)
-        return float(right.double().mean() - last[log_size].double().mean()) - TARGET_DROP
+        last[log_size] = correct(log_size, draws)
+        return excess(last[log_size])
 
     start = crossing(coarse, math.log(guess), first_step=1.0)
     slope = max(SMALLEST_SLOPE, (coarse(start.at + 0.25) - coarse(start.at - 0.25)) / 0.5)
-    first = fine(start.at)
+    first = excess(correct(start.at, third))
     end = crossing(fine, start.at - max(-0.5, min(0.5, first / slope)), first_step=0.1)
     evaluations = start.evaluations + 3 + end.evaluations
     if not end.converged:
         return PerturbationScale(math.exp(end.at), 0.0, draws, evaluations, False)
     if abs(end.at - start.at) >= SHORTEST_SECANT:
-        slope = max(SMALLEST_SLOPE, (end.value - first) / (end.at - start.at))
+        slope = max(SMALLEST_SLOPE, (excess(last[end.at][:third]) - first) / (end.at - start.at))
     size = math.exp(end.at - end.value / slope)
     error = mean_standard_error(last[end.at], noisy.examples_a_draw)
     return PerturbationScale(size, size * error / slope, draws, evaluations)

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from gapbench.measures.bounds import inverse_kl, maurer_budget, mean_of_draws_bound, quadratic
 from gapbench.measures.perturbation import mean_standard_error
 from gapbench.measures.registry import Estimate
-from gapbench.measures.weight_noise import NoisyNetwork
+from gapbench.measures.weight_noise import EXAMPLES_A_DRAW, EXAMPLES_AT_ONCE, NoisyNetwork
 from gapbench.models.flat import flatten
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 PRECISION, LARGEST_VARIANCE = 100, 0.1
 """b and c of Dziugaite & Roy: prior variances are c·e^(−j/b), j = 1, 2, …, the j-th at confidence 6δ/(π²j²)."""
+
+PARAMETERS_A_EXAMPLE, FEWEST_A_DRAW = 10_000, 8
+"""Where a draw of all weights is certified, it is for one example for each so many parameters, which keeps drawing
+cheaper than passing them, and at least for so many."""
 
 FORGETTING = 0.9
 """RMSprop averages squared gradients over about ten steps."""
@@ -70,11 +74,35 @@ class StochasticNetwork:
         """The logits of the examples, each under a draw of the weights (see `NoisyNetwork`), differentiable."""
         return self.noisy.differentiable_logits(inputs, self.noise, rng)
 
+    @property
+    def examples_a_draw(self) -> int:
+        """How many examples, in order, share a draw in `wrong`: few, since those count as one in a confidence limit."""
+        if self.noisy.examples_a_draw == 1:
+            return 1
+        return min(EXAMPLES_A_DRAW, max(FEWEST_A_DRAW, len(self.mean) // PARAMETERS_A_EXAMPLE))
+
     def wrong(self, sample: Split, rng: torch.Generator, draws: int) -> Bool[Tensor, "draws n"]:
         """Which examples are misclassified in each draw; its mean estimates the error of Q on the sample."""
-        inputs = sample.inputs.to(self.mean.dtype)
-        rows = [self.noisy.logits(inputs, self.noise, rng).argmax(dim=1) != sample.labels for _ in range(draws)]
-        return torch.stack(rows)
+        inputs, single = sample.inputs.to(self.mean.dtype), [1] * (sample.inputs.ndim - 1)
+        if self.examples_a_draw > 1:
+            return torch.stack([self._drawn_logits(inputs, rng).argmax(dim=1) != sample.labels for _ in range(draws)])
+        found, together = [], max(1, EXAMPLES_AT_ONCE // len(inputs))
+        for start in range(0, draws, together):
+            copies = min(together, draws - start)
+            logits = self.noisy.logits(inputs.repeat(copies, *single), self.noise, rng)
+            found.append(logits.argmax(dim=1).view(copies, -1) != sample.labels)
+        return torch.cat(found)
+
+    def _drawn_logits(self, inputs: Tensor, rng: torch.Generator) -> Tensor:
+        """The logits, with all weights drawn anew for each of the groups of examples that share a draw."""
+        drawn, deviation = copy.deepcopy(self.network), self.log_deviation.exp()
+        weights, _ = flatten(drawn)
+        found = []
+        with torch.no_grad():
+            for few in torch.split(inputs, self.examples_a_draw):
+                weights.normal_(generator=rng).mul_(deviation).add_(self.mean)
+                found.append(drawn(few))
+        return torch.cat(found)
 
 
 def divergence(squares: Float[Tensor, " p"], log_deviation: Float[Tensor, " p"], variance: float) -> float:
@@ -207,7 +235,7 @@ def certified_error(
     wrong = q.wrong(sample, rng, draws)
     examples, mean = len(sample), float(wrong.double().mean())
     # Examples that share a draw count as one; the weight of a block in the mean is its share of all evaluations.
-    independent = draws * examples / min(q.noisy.examples_a_draw, examples)
+    independent = draws * examples / min(q.examples_a_draw, examples)
     empirical = mean_of_draws_bound(mean, independent, delta_draws)
     log_deviation = q.log_deviation.double()
     squares = (2 * log_deviation).exp() + (q.mean.double() - prior.double()).square()
@@ -217,5 +245,5 @@ def certified_error(
         for j in (max(1, index), max(1, index + 1))
     )
     bound = inverse_kl(empirical, budget)
-    error = mean_standard_error(wrong, q.noisy.examples_a_draw)
+    error = mean_standard_error(wrong, q.examples_a_draw)
     return Estimate(bound, inverse_kl(min(1.0, empirical + error), budget) - bound)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,8 @@ from gapbench.measures.per_example import (
 from gapbench.measures.registry import Undefined, quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jaxtyping import Float
     from torch import Tensor
 
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
 TANGENT_EXAMPLES = 64
 """The kernel is taken on this many training examples, the first ones: the order of a sample is a random permutation."""
 
-BLOCK = 125
-"""Examples in a row block: only blocks on and below the diagonal are computed."""
+BLOCK, BLOCKS = 125, 8
+"""Examples in a row block at most, and blocks at least: only those on and below the diagonal are computed."""
 
 
 @quantity(large=True, cost="gradient")
@@ -103,6 +106,11 @@ def _mirrored(kernel: Tensor) -> Tensor:
     return kernel
 
 
+def _row_blocks(examples: int) -> Iterator[slice]:
+    size = min(BLOCK, math.ceil(examples / BLOCKS))
+    return (slice(start, min(start + size, examples)) for start in range(0, examples, size))
+
+
 def _classes(network: nn.Module, inputs: Tensor) -> int:
     with torch.no_grad():
         return int(network(inputs[:1]).shape[1])
@@ -116,21 +124,19 @@ def _unit_columns(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes 
 def _add_features(kernel: Tensor, features: Float[Tensor, "n classes parameters"]) -> None:
     """Add the products of features, on and below the diagonal blocks."""
     examples, classes, _ = features.shape
-    for start in range(0, examples, BLOCK):
-        stop = min(start + BLOCK, examples)
-        rows, columns = features[start:stop].flatten(0, 1), features[:stop].flatten(0, 1)
-        kernel[start:stop, :, :stop] += (rows @ columns.T).view(stop - start, classes, stop, classes)
+    for rows in _row_blocks(examples):
+        products = features[rows].flatten(0, 1) @ features[: rows.stop].flatten(0, 1).T
+        kernel[rows, :, : rows.stop] += products.view(-1, classes, rows.stop, classes)
 
 
 def _add_linear(kernel: Tensor, sweep: Sweep) -> None:
     inputs, deltas = sweep.inputs, sweep.deltas.transpose(0, 1)
     examples, classes, _ = deltas.shape
-    for start in range(0, examples, BLOCK):
-        stop = min(start + BLOCK, examples)
-        products = deltas[start:stop].flatten(0, 1) @ deltas[:stop].flatten(0, 1).T
-        gram = inputs[start:stop] @ inputs[:stop].T + float(sweep.layer.bias is not None)
-        block = products.view(stop - start, classes, stop, classes)
-        kernel[start:stop, :, :stop].addcmul_(block, gram[:, None, :, None])
+    for rows in _row_blocks(examples):
+        products = deltas[rows].flatten(0, 1) @ deltas[: rows.stop].flatten(0, 1).T
+        gram = inputs[rows] @ inputs[: rows.stop].T + float(sweep.layer.bias is not None)
+        block = products.view(-1, classes, rows.stop, classes)
+        kernel[rows, :, : rows.stop].addcmul_(block, gram[:, None, :, None])
 
 
 def _add_by_position(kernel: Tensor, sweep: Sweep) -> None:

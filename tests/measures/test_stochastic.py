@@ -22,6 +22,7 @@ from gapbench.measures.stochastic import (
     prior_cost,
     prior_variance,
 )
+from gapbench.models.flat import flatten
 
 
 def two_gaussians(size: int, *names: str | int) -> Split:
@@ -71,6 +72,43 @@ def test_a_draw_has_the_law_of_drawing_all_weights() -> None:
     assert abs(found - wrong / 4000) < 4 * spread
     q.log_deviation.fill_(math.log(0.3))  # control: without their own deviations the error is another one
     assert abs(float(q.wrong(many, generator(0, "law"), 1).double().mean()) - wrong / 4000) > 4 * spread
+
+
+def convolution() -> nn.Module:
+    made = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
+    rng = generator(0, "convolution")
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(0.0, 0.4, generator=rng)
+    return made
+
+
+def test_eight_examples_of_a_convolution_share_a_draw_of_all_weights_and_count_as_one() -> None:
+    q = StochasticNetwork(convolution(), torch.zeros(1, 1, 4, 4), 0.5)
+    q.log_deviation.add_(torch.randn(len(q.log_deviation), generator=generator(0, "deviations")) / 2)
+    image = torch.randn(1, 1, 4, 4, generator=generator(0, "image"))
+    many = Split(image.expand(16_000, 1, 4, 4).contiguous(), torch.ones(16_000, dtype=torch.int64), 2)
+    groups = q.wrong(many, generator(0, "law"), 1).view(2000, 8)
+    assert q.examples_a_draw == 8
+    assert torch.equal(groups, groups[:, :1].expand(-1, 8))
+    found = float(groups[:, 0].double().mean())
+    rng, other, wrong = generator(1, "law"), copy.deepcopy(q.network), 0
+    for _ in range(2000):
+        drawn = q.mean + q.log_deviation.exp() * torch.randn(len(q.mean), generator=rng)
+        _set(other, drawn)
+        wrong += int(other(image).argmax(dim=1) != 1)
+    assert 0.1 < found < 0.9
+    assert abs(found - wrong / 2000) < 4 * math.sqrt(found * (1 - found) / 1000)
+    few = Split(many.inputs[:40], many.labels[:40], 2)
+    bound = certified_error(q, q.mean, few, generator(0, "few"), draws=4, delta=0.04, delta_draws=0.01).value
+    mean = float(q.wrong(few, generator(0, "few"), 4).double().mean())
+    assert bound >= mean_of_draws_bound(mean, 4 * 40 / 8, 0.01) > mean_of_draws_bound(mean, 160, 0.01)
+
+
+def _set(network: nn.Module, weights: torch.Tensor) -> None:
+    """Give a network the parameters that a vector has in the order of `StochasticNetwork`."""
+    with torch.no_grad():
+        flatten(network)[0].copy_(weights)
 
 
 def test_the_gradients_of_the_descent_are_those_of_the_bound() -> None:
