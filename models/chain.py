@@ -43,14 +43,17 @@ class Chain:
 
 
 def chain(network: nn.Module, loss: str) -> Chain | None:
-    """The chain of a network, `None` where it is no plain perceptron with biases and ReLU, or the loss another."""
-    if loss != "cross_entropy" or not isinstance(network, nn.Sequential):
+    """The chain of a network: a sequence of flattening, then linear layers with biases and ReLU between them.
+
+    `None` where it is anything else, where a parameter has no ``grad``, or where the loss is another.
+    """
+    plain = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
+    first, *modules = network if plain else [network]
+    if loss != "cross_entropy" or type(first) is not nn.Flatten or (first.start_dim, first.end_dim) != (1, -1):
         return None
-    modules = [module for module in network if not isinstance(module, nn.Flatten)]
-    layers = [module for module in modules[::2] if isinstance(module, nn.Linear) and module.bias is not None]
-    between = [module for module in modules[1::2] if type(module) is nn.ReLU]
-    if len(layers) != len(between) + 1 or len(layers) + len(between) != len(modules):
+    layers = [module for module in modules[::2] if type(module) is nn.Linear and module.bias is not None]
+    if len(modules) != 2 * len(layers) - 1 or any(type(module) is not nn.ReLU for module in modules[1::2]):
         return None
-    if any(parameter.grad is None for parameter in network.parameters()):
+    if any(layer.weight.grad is None or layer.bias.grad is None for layer in layers):
         return None
     return Chain(layers)

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from gapbench.cli import main
 from gapbench.evaluate.execute import Summary, run
 from gapbench.evaluate.files import StorageError
 from gapbench.evaluate.store import Store
+from gapbench.evaluate.verify import verify
 from gapbench.evaluate.zoo import Zoo, parse
 
 Result = Callable[[Path], dict[str, Any]]
@@ -139,6 +142,47 @@ def test_refused_at_every_write(
         assert result(out) == expected, (step, made)
         assert not list(out.rglob("*.tmp")), (step, made)
     assert step > 25
+
+
+def test_only_the_refused_run_is_done_again(
+    tmp_path: Path, tiny_zoo: Zoo, measure_file: Path, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        made = _refuse_at(patch, tmp_path / "undisturbed", 10**9, errno.EIO)
+        _run(tiny_zoo, tmp_path / "undisturbed", measure_file)
+    for share in (0.3, 0.6, 0.9):
+        out = tmp_path / f"{share}"
+        with monkeypatch.context() as patch:
+            _refuse_at(patch, out, int(share * len(made)), errno.EIO)
+            assert "input/output error" in str(_refusal(tiny_zoo, out, measure_file))
+        store = Store(out)
+        finished = {name: store.trainings(name) for name in store.runs()}
+        for path in out.rglob("claim"):
+            path.unlink()
+        assert _run(tiny_zoo, out, measure_file).trained == 4 - len(finished)
+        assert finished
+        # The run that was committed, and whose log of that was refused, has a line less.
+        again = {name: store.trainings(name) for name in finished}
+        assert {name: log.count("start") for name, log in again.items()} == dict.fromkeys(finished, 1)
+        assert result(out) == result(tmp_path / "undisturbed")
+        assert list(verify(store)) == []
+
+
+def test_the_command_names_path_and_remedy_and_ends_with_status_2(
+    tmp_path: Path, one_run: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid, out = tmp_path / "tiny.toml", tmp_path / "zoo"
+    grid.write_text(one_run.source_text)
+    command = ["run", str(grid), "--out", str(out), "--only", "l2", "--jobs", "1"]
+    with monkeypatch.context() as patch:
+        _refuse_at(patch, out, 30, errno.EIO)
+        refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 2
+    assert f"gapbench: cannot write {out}" in refused.output
+    assert "input/output error; what was stored before is intact: mend this" in refused.output
+    for path in out.rglob("claim"):
+        path.unlink()
+    assert CliRunner().invoke(main, command).exit_code == 0
 
 
 @pytest.fixture

@@ -59,3 +59,39 @@ def test_other_losses_and_frozen_networks_have_no_chain() -> None:
     flatten(mine)
     assert chain(mine, "squared") is None
     assert chain(mine, "cross_entropy") is not None
+
+
+class _Doubled(nn.Sequential):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(inputs)
+
+
+class _Rounded(nn.Linear):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs).round()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _Doubled(nn.Flatten(), nn.Linear(64, 10)),
+        nn.Sequential(nn.Flatten(), _Rounded(64, 10)),
+        nn.Sequential(nn.Linear(64, 10)),
+        nn.Sequential(nn.Flatten(2), nn.Linear(64, 10)),
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False)),
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU()),
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Linear(10, 10)),
+        nn.Sequential(nn.Flatten()),
+        nn.Linear(64, 10),
+    ],
+)
+def test_networks_of_ones_own_have_a_chain_only_where_they_are_one(other: nn.Module) -> None:
+    for parameter in other.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    assert chain(other, "cross_entropy") is None
+
+
+def test_a_sequence_of_ones_own_has_a_chain() -> None:
+    own = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.ReLU(), nn.Linear(3, 10))
+    flatten(own)
+    assert chain(own, "cross_entropy") is not None
