@@ -47,8 +47,9 @@ def chain(network: nn.Module, loss: str) -> Chain | None:
 
     `None` where it is anything else, where a parameter has no ``grad``, or where the loss is another.
     """
-    plain = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
-    first, *modules = network if plain else [network]
+    if not isinstance(network, nn.Sequential) or type(network).forward is not nn.Sequential.forward or not len(network):
+        return None
+    first, *modules = network
     if loss != "cross_entropy" or type(first) is not nn.Flatten or (first.start_dim, first.end_dim) != (1, -1):
         return None
     layers = [module for module in modules[::2] if type(module) is nn.Linear and module.bias is not None]
