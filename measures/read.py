@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -311,9 +310,7 @@ def _global_random_state() -> tuple[torch.Tensor, Any, Any]:
 
 def _equal_random_state(now: tuple[torch.Tensor, Any, Any], then: tuple[torch.Tensor, Any, Any]) -> bool:
     same_numpy = now[1][2:] == then[1][2:] and bool((now[1][1] == then[1][1]).all())
-    # Dask's own threads, in the process of its worker, draw from Python's generator to time their heartbeats.
-    same_python = now[2] == then[2] or threading.current_thread().name.startswith("Dask")
-    return bool(torch.equal(now[0], then[0])) and same_numpy and same_python
+    return bool(torch.equal(now[0], then[0])) and same_numpy and now[2] == then[2]
 
 
 def _restore_random_state(state: tuple[torch.Tensor, Any, Any]) -> None:
