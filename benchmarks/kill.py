@@ -1,106 +1,236 @@
-"""Kill a run of a bundled zoo twenty times, at random moments, and compare with an undisturbed one.
+"""Kill drivers and workers at random moments, a hundred times over the engines, and compare with undisturbed zoos.
 
-    python benchmarks/kill.py [--zoo quick] [--kills 20] [--jobs 2] [--seed 0]
+    python benchmarks/kill.py [--local 80] [--processes 6] [--dask 5] [--ray 4] [--slurm 5] [--epochs 60] [--seed 0]
 
-Each attempt is a process group of its own (the command and its workers), ended with SIGKILL. Printed: how many kills
-fell into work, how many trainings were started and finished, whether any finished training was started again, and
-whether every weight, outcome and reading has the same bits as without a kill.
+A tiny zoo of four runs is made again and again: by a process of its own (``--local``: it trains and reads itself), by
+two worker processes (``--processes``), on Dask, on Ray, and in submitit's local jobs (``--slurm``). At a random moment
+of an attempt its driver, or the worker that holds a claim, is ended with SIGKILL, so many times for each engine; the
+next attempt continues the same folder, beside what orphans of the last one may still do, and once a folder is finished
+the next is begun. Printed: the kills by what the victim was doing; how many attempts ended well although a worker was
+killed; how many trainings were begun again (those that were killed) and how many although they were finished (none may
+be); what `gapbench verify` finds; and in how many folders a weight, an outcome or a reading differs by a bit from those
+of an undisturbed zoo.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import gapbench.measures.read
+import gapbench.models.train  # noqa: F401
+from gapbench.datasets.load import load
+from gapbench.evaluate import execute
+from gapbench.evaluate.claim import holders
+from gapbench.evaluate.engines import Engine
+from gapbench.evaluate.plan import plan
 from gapbench.evaluate.store import Store
+from gapbench.evaluate.verify import verify
+from gapbench.evaluate.zoo import Zoo, parse
 
-RUN = """
-import sys
-from pathlib import Path
-from gapbench.evaluate.execute import run
-from gapbench.evaluate.zoo import load_zoo
-if __name__ == "__main__":
-    print(run(load_zoo(sys.argv[1]), Path(sys.argv[2]), jobs=int(sys.argv[3]), progress=False))
+GRID = """
+name = "tiny"
+seeds = [0]
+[data]
+name = "digits"
+train_size = 32
+test_size = 50
+[run]
+architecture = "mlp"
+depth = 1
+learning_rate = 0.1
+batch_size = 16
+dropout = 0.2
+stop_loss_nats = 1e-9
+max_epochs = EPOCHS
+[axes]
+width = [4, 6]
+[trajectory]
+epochs = [1]
 """
+KEYS = ["l2", "margin_mean", "coin", "loss_dissipated"]
+ENGINES = {
+    "local": Engine(),
+    "processes": Engine(jobs=2),
+    "dask": Engine("dask", jobs=2),
+    "ray": Engine("ray", jobs=2),
+    "slurm": Engine("slurm", jobs=2, settings={"cluster": "local"}),
+}
+ATTEMPT_SECONDS = 300.0
+"""An attempt that lasts longer hangs."""
 
 
-def start(zoo: str, out: Path, jobs: int) -> subprocess.Popen[bytes]:
-    """One run of the zoo, in a process group of its own."""
-    script = out.parent / "attempt.py"
-    script.write_text(RUN)
-    return subprocess.Popen([sys.executable, str(script), zoo, str(out), str(jobs)], start_new_session=True)
+def run(zoo: Zoo, out: Path, engine: str) -> int:
+    """One attempt; its exit status."""
+    return execute.run(zoo, out, KEYS, engine=ENGINES[engine], progress=False).exit_status
 
 
-def size(out: Path) -> int:
-    """Bytes in the logs, which grow when a training begins and when readings are stored."""
-    logs = [path for name in ("trainings.log", "readings.jsonl") for path in out.glob(f"runs/*/*/{name}")]
-    return sum(path.stat().st_size for path in logs)
+class Attempt:
+    """A process, in a group of its own, that runs the zoo: forked from this one, or, with workers, a new one."""
+
+    def __init__(self, zoo: Zoo, out: Path, engine: str) -> None:
+        self.status: int | None = None
+        if engine == "local":
+            self.pid = os.fork()
+            if self.pid == 0:
+                os.setsid()
+                os._exit(_silently(zoo, out, engine))
+        else:
+            command = [sys.executable, __file__, "--attempt", engine, str(out), zoo.source_text]
+            with (out.parent / "attempts.log").open("a") as log:
+                self.pid = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True).pid
+
+    def is_over(self) -> bool:
+        """Whether it has ended; ``status`` is then its exit status, below 0 where a signal ended it."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status is not None
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        end = time.monotonic() + ATTEMPT_SECONDS
+        while not self.is_over():
+            if time.monotonic() > end:
+                raise RuntimeError(f"an attempt hangs: process {self.pid}")
+            time.sleep(0.01)
+
+
+def _silently(zoo: Zoo, out: Path, engine: str) -> int:
+    try:
+        return run(zoo, out, engine)
+    except BaseException as error:  # noqa: BLE001  a forked process must not go on with its parent's work
+        print(repr(error), file=sys.stderr)
+        return 3
+
+
+def at_work(out: Path) -> list[tuple[int, Path]]:
+    """The living processes that hold claims, and the folders of their runs."""
+    found = []
+    for held in holders(Store(out)):
+        folder = Store(out).folder(held.run)
+        if held.alive:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                found.append((int(json.loads((folder / "claim").read_text())["pid"]), folder))
+    return found
+
+
+def doing(out: Path, folder: Path | None) -> str:
+    """What the holder of the claim on a folder was doing when it died."""
+    if folder is None:
+        return "between runs" if (out / "runs").is_dir() and Store(out).runs() else "starting"
+    if not (folder / "outcome.json").exists():
+        return "storing" if list(folder.glob("*.safetensors")) else "training"
+    rows = Store(out).readings(folder.name)
+    return "releasing" if len(rows) == len(KEYS) else "reading"
 
 
 def contents(out: Path) -> dict[str, Any]:
     """Everything stored but times."""
     store, found = Store(out), {}
-    for run in store.runs():
-        stored = store.stored(run)
+    for name in store.runs():
+        stored = store.stored(name)
         assert stored is not None
-        outcome = {name: value for name, value in vars(stored.outcome).items() if name != "seconds"}
-        rows = {key: {n: v for n, v in row.items() if n != "seconds"} for key, row in store.readings(run).items()}
-        found[run] = (dict(stored.digests), outcome, rows)
+        outcome = {field: value for field, value in vars(stored.outcome).items() if field != "seconds"}
+        rows = {key: {n: v for n, v in row.items() if n != "seconds"} for key, row in store.readings(name).items()}
+        found[name] = (dict(stored.digests), outcome, rows)
     return found
 
 
+def killed(
+    zoo: Zoo, folder: Path, engine: str, kills: int, draw: random.Random, expected: dict[str, Any], whole: float
+) -> Counter[str]:
+    """Do the zoo in folder after folder until so many attempts, of ``whole`` seconds each, were killed; the counts."""
+    counts: Counter[str] = Counter()
+    number, out = 0, folder / "0"
+    while counts["kills"] < kills or out.exists():
+        events = {name: Store(out).trainings(name) for name in Store(out).runs()}
+        attempt = Attempt(zoo, out, engine)
+        # With workers, most of an attempt is imports, and a kill then tests nothing.
+        while engine != "local" and not attempt.is_over() and not at_work(out):
+            time.sleep(0.01)
+        if counts["kills"] < kills:
+            time.sleep(draw.uniform(0.0, 1.1) * whole)
+            holders = at_work(out)
+            victim, place = draw.choice(holders) if holders and draw.random() < 0.5 else (attempt.pid, None)
+            if place is None and engine == "local":
+                place = holders[0][1] if holders else None
+            if not attempt.is_over():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+                    counts["kills"] += 1
+                    of = "driver" if victim == attempt.pid else "worker"
+                    counts[f"killed: {of if engine != 'local' else 'both in one'}, {doing(out, place)}"] += 1
+                    attempt.wait()
+                    counts["ended well although a worker was killed"] += of == "worker" and attempt.status == 0
+        attempt.wait()
+        counts["attempts"] += 1
+        counts["finished, trained again"] += sum(Store(out).trainings(name) != log for name, log in events.items())
+        if attempt.status == 0:
+            logs = [Store(out).trainings(name) for name in Store(out).runs()]
+            counts["folders"] += 1
+            counts["runs"] += len(logs)
+            counts["killed in training, trained again"] += sum(log.count("start") - 1 for log in logs)
+            counts["folders that differ"] += contents(out) != expected
+            counts["faults found by verify"] += len(list(verify(Store(out))))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(attempt.pid, signal.SIGKILL)
+            number += 1
+            out = folder / str(number)
+    return counts
+
+
 def main() -> int:
-    """Run the comparison; the exit status is 0 where nothing was redone and the bits are equal."""
+    """Do the kills; the exit status is 0 where nothing finished was done again and no bit differs."""
+    if sys.argv[1:2] == ["--attempt"]:
+        engine, out, text = sys.argv[2:]
+        return run(parse(text, "tiny.toml"), Path(out), engine)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zoo", default="quick")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--jobs", type=int, default=2)
+    for name, kills in (("local", 80), ("processes", 6), ("dask", 5), ("ray", 4), ("slurm", 5)):
+        parser.add_argument(f"--{name}", type=int, default=kills)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    draw = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        undisturbed, killed = Path(folder, "undisturbed"), Path(folder, "killed")
-        began = time.monotonic()
-        start(options.zoo, undisturbed, options.jobs).wait()
+    torch.set_num_threads(1)
+    zoo = parse(GRID.replace("EPOCHS", str(options.epochs)), "tiny.toml")
+    # What is imported and loaded here need not be in every forked process.
+    load(zoo.specs[0].data)
+    plan(zoo, Path("no such folder"), KEYS)
+    total: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        undisturbed, began = Attempt(zoo, Path(place, "undisturbed"), "local"), time.monotonic()
+        undisturbed.wait()
         whole = time.monotonic() - began
-        began = time.monotonic()
-        start(options.zoo, undisturbed, options.jobs).wait()
-        idle = time.monotonic() - began
-        expected = contents(undisturbed)
-        print(f"undisturbed: {len(expected)} runs in {whole:.0f} s")
-        kills = redone = 0
-        while kills < options.kills:
-            finished = {run: Store(killed).trainings(run) for run in Store(killed).runs()}
-            process = start(options.zoo, killed, options.jobs)
-            # Importing takes longer than a run: only a kill in the middle of work tests anything.
-            before = size(killed)
-            while process.poll() is None and size(killed) == before:
-                time.sleep(0.01)
-            time.sleep(draw.uniform(0.0, 1.5) * max(whole - idle, 0.0) / options.kills)
-            if process.poll() is not None:
-                break
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-            redone += sum(Store(killed).trainings(run) != events for run, events in finished.items())
-            print(f"kill {kills}: {len(Store(killed).runs())} runs finished", flush=True)
-        start(options.zoo, killed, options.jobs).wait()
-        found = contents(killed)
-        events = [event for run in found for event in Store(killed).trainings(run)]
-        readings = sum(len(rows) for _, _, rows in found.values())
-        print(f"kills: {kills}; runs: {len(found)}; readings: {readings}")
-        print(f"trainings started: {events.count('start')}, finished: {events.count('end')}, redone: {redone}")
-        differing = [run for run in expected if found.get(run) != expected[run]]
-        print(f"runs that differ from the undisturbed ones: {len(differing)} {differing[:5]}")
-    return int(bool(redone or differing or len(found) != len(expected)))
+        expected = contents(Path(place, "undisturbed"))
+        assert len(expected) == len(zoo.specs), undisturbed.status
+        for name in ENGINES:
+            kills = getattr(options, name)
+            if not kills:
+                continue
+            folder = Path(place, name)
+            folder.mkdir()
+            counts = killed(zoo, folder, name, kills, random.Random(f"{options.seed} {name}"), expected, whole)
+            print(json.dumps({"engine": name, **dict(sorted(counts.items()))}), flush=True)
+            total += counts
+    print(json.dumps({"engine": "all", **dict(sorted(total.items()))}))
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(f"{sum(one.ru_utime + one.ru_stime for one in spent):.0f} processor seconds")
+    wrong = ("finished, trained again", "folders that differ", "faults found by verify")
+    return int(any(total[name] for name in wrong))
 
 
 if __name__ == "__main__":

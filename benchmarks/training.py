@@ -1,20 +1,24 @@
 """Training here against a plain PyTorch loop over a DataLoader, side by side, on the same batches.
 
     python benchmarks/training.py [--rounds 5] [--epochs 2] [--cases tiny mlp cnn-m cnn-c] [--examples 1024]
+                                  [--precision bfloat16] [--machine]
 
 The plain loop is what published codes do: a data set that gives PIL images to ToTensor and Normalize, one example at a
 time (for vectors: a TensorDataset), a DataLoader in the same process, ``zero_grad``, ``backward``, ``step``,
 ``loss.item()``, activations before pooling, torch's own layout, and the whole training set once more after each epoch
 for its loss. Both start from the same weights and take the same batches in the same order; the largest difference of
-their losses after an epoch is printed. Each measurement is a fresh process of one thread, the two ways alternated;
+their losses after an epoch is printed. Each way is a process of one thread, and the two are measured in turn;
 printed are the medians of processor seconds (which other processes on the machine disturb less than wall seconds),
-their ratio, and the peak memory.
+their ratio, and the peak memory. With ``--machine`` the plain loop has as many threads as PyTorch takes by default, and
+training here is as many processes at once as the machine has cores, of one thread each; the ratio of wall seconds is
+then that of what the whole machine does, on a machine with nothing else to do.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -36,7 +40,7 @@ from gapbench.datasets.seeds import generator
 from gapbench.datasets.spec import DataSpec, Split
 from gapbench.models.build import build
 from gapbench.models.spec import RunSpec
-from gapbench.models.train import train
+from gapbench.models.train import PRECISIONS, train
 
 MEAN, STD = 0.5, 0.25
 
@@ -150,69 +154,106 @@ def plain(case: Case, spec: RunSpec, pixels: numpy.ndarray, sample: Split) -> li
     return losses
 
 
-def measure(way: str, name: str, examples: int, epochs: int) -> dict[str, Any]:
-    """One measurement, in this process."""
-    torch.set_num_threads(1)
+def serve(way: str, name: str, examples: int, epochs: int, precision: str, threads: int) -> None:
+    """Measure once for each line of the standard input; with 0 threads, with as many as PyTorch takes by default."""
+    if threads:
+        torch.set_num_threads(threads)
     case = CASES[name]
     pixels, sample = data(case, examples)
     spec = RunSpec(
         DataSpec("random", examples), case.architecture, case.width, case.depth, learning_rate=0.01, batch_size=128,
-        stop_loss_nats=1e-9, max_epochs=epochs,
+        stop_loss_nats=1e-9, max_epochs=epochs, precision=precision,
     )  # fmt: skip
     one = Split(sample.inputs[:1], sample.labels[:1], 10)
-    warm = Split(sample.inputs[:256], sample.labels[:256], 10)
-    # The first steps of a process load libraries.
-    plain(case, spec, pixels[:256], warm)
-    train(spec, (warm, one))
-    wall, cpu = time.perf_counter(), time.process_time()
-    if way == "plain":
-        losses = plain(case, spec, pixels, sample)
-    else:
-        history = train(spec, (sample, one))[0].history
+
+    def losses(count: int) -> list[float]:
+        part = Split(sample.inputs[:count], sample.labels[:count], 10)
+        if way == "plain":
+            return plain(case, spec, pixels[:count], part)
+        history = train(spec, (part, one))[0].history
         assert history is not None
-        losses = history.loss_nats[1:].tolist()
-    return {
-        "cpu": time.process_time() - cpu,
-        "wall": time.perf_counter() - wall,
-        "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "losses": losses,
-    }
+        return history.loss_nats[1:].tolist()
+
+    # The first steps of a process load libraries.
+    losses(256)
+    for _ in sys.stdin:
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = losses(examples)
+        record = {
+            "cpu": time.process_time() - cpu,
+            "wall": time.perf_counter() - wall,
+            "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "losses": found,
+        }
+        print(json.dumps(record), flush=True)
 
 
-def fresh(way: str, name: str, examples: int, epochs: int) -> dict[str, Any]:
-    """One measurement, in a process of its own."""
-    arguments = [sys.executable, str(Path(__file__)), "--one", way, name, str(examples), str(epochs)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+class Way:
+    """A process that measures one way, or one a core: seconds of each model, the memory of all."""
+
+    def __init__(self, way: str, name: str, examples: int, epochs: int, precision: str, machine: bool) -> None:
+        here = machine and way == "here"
+        given = (way, name, examples, epochs, precision, 0 if machine and not here else 1)
+        command = [sys.executable, str(Path(__file__)), "--one", *map(str, given)]
+        self.count = len(os.sched_getaffinity(0)) if here else 1
+        pipe = subprocess.PIPE
+        self.processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(self.count)]
+
+    def measure(self) -> dict[str, Any]:
+        """One measurement."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        found = [json.loads(process.stdout.readline()) for process in self.processes if process.stdout is not None]
+        return {
+            "cpu": statistics.mean(one["cpu"] for one in found),
+            "wall": max(one["wall"] for one in found) / self.count,
+            "peak_MB": sum(one["peak_MB"] for one in found),
+            "losses": found[0]["losses"],
+        }
+
+    def end(self) -> None:
+        """Let the processes end."""
+        for process in self.processes:
+            process.communicate()
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
-        way, name, examples, epochs = sys.argv[2:6]
-        print(json.dumps(measure(way, name, int(examples), int(epochs))))
+        way, name, examples, epochs, precision, threads = sys.argv[2:8]
+        serve(way, name, int(examples), int(epochs), precision, int(threads))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--examples", type=int, default=1024)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--machine", action="store_true")
     options = parser.parse_args()
     for name in options.cases:
         epochs = options.epochs * (20 if name == "tiny" else 1)
-        rounds = [
-            {way: fresh(way, name, options.examples, epochs) for way in ("plain", "here")}
-            for _ in range(options.rounds)
-        ]
-        cpu = {way: statistics.median(one[way]["cpu"] for one in rounds) for way in ("plain", "here")}
+        ways = {
+            way: Way(way, name, options.examples, epochs, precision, options.machine)
+            for way, precision in (("plain", "float32"), ("here", options.precision))
+        }
+        rounds = [{way: process.measure() for way, process in ways.items()} for _ in range(options.rounds)]
+        for process in ways.values():
+            process.end()
         steps = epochs * -(-options.examples // 128)
-        ratios = [one["plain"]["cpu"] / one["here"]["cpu"] for one in rounds]
+        for clock in ("cpu", "wall"):
+            spent = {way: statistics.median(one[way][clock] for one in rounds) for way in ("plain", "here")}
+            ratios = [one["plain"][clock] / one["here"][clock] for one in rounds]
+            print(
+                f"{name}: {clock} ms a step: plain {1000 * spent['plain'] / steps:.2f}, here "
+                f"{1000 * spent['here'] / steps:.2f}; ratio {statistics.median(ratios):.2f} "
+                f"({min(ratios):.2f} to {max(ratios):.2f})"
+            )
         apart = max(abs(a - b) for a, b in zip(rounds[0]["plain"]["losses"], rounds[0]["here"]["losses"], strict=True))
         peak = {way: max(one[way]["peak_MB"] for one in rounds) for way in ("plain", "here")}
         print(
-            f"{name}: plain {1000 * cpu['plain'] / steps:.2f}, here {1000 * cpu['here'] / steps:.2f} processor ms a step; "  # noqa: E501
-            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); losses differ by "
-            f"{apart:.1e} nats at most; peak {peak['plain']:.0f} and {peak['here']:.0f} MB",
+            f"{name}: losses differ by {apart:.1e} nats at most; peak {peak['plain']:.0f} and {peak['here']:.0f} MB",
             flush=True,
         )
 

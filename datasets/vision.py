@@ -1,4 +1,4 @@
-"""Images: digits (bundled with scikit-learn), MNIST (IDX files), CIFAR-10 (Parquet files).
+"""Images: digits (bundled with scikit-learn), MNIST (IDX files), CIFAR-10 (Parquet files, or the published batches).
 
 Inputs are (n, channels, height, width), scaled to [0, 1] and then standardised by constants that no test image
 enters: see each data set.
@@ -6,7 +6,7 @@ enters: see each data set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gapbench.datasets.cifar import PICKLED, find_batches, read_batches
 from gapbench.datasets.files import locate
 from gapbench.datasets.idx import read_idx
 from gapbench.datasets.parquet_images import read_images
@@ -77,7 +78,8 @@ def mnist(spec: DataSpec, data_dir: Path | None) -> tuple[Split, Split]:
 
 
 def cifar10(spec: DataSpec, data_dir: Path | None) -> tuple[Split, Split]:
-    """CIFAR-10, (n, 3, 32, 32), from ``data_dir``/cifar10/{train,test}.parquet in the layout of the Hugging Face hub.
+    """CIFAR-10, (n, 3, 32, 32): ``data_dir``/cifar10/{train,test}.parquet in the layout of the Hugging Face hub, else
+    the published batches, pickled (as torchvision downloads them) or binary, in the folders that they unpack to.
 
     A random subset of the 50,000 training images; all test images, in the file's order, or a random test_size of
     them. Standardised a channel by the mean (.4914, .4822, .4465) and the standard deviation (.2470, .2435, .2616) of
@@ -85,15 +87,29 @@ def cifar10(spec: DataSpec, data_dir: Path | None) -> tuple[Split, Split]:
     """
 
     def split(part: str, size: int | None) -> Split:
-        source = "get cifar10 in Parquet from the Hugging Face hub, rename its files train.parquet and test.parquet"
-        path = locate(data_dir, "cifar10", [f"{part}.parquet"], source)
-        pool = read_images(path, CIFAR10_ROWS[part], classes=10, side=32)
-        count = len(pool.labels)
-        rows = subset(f"cifar10: {part}_size", count, size, generator(spec.seed, spec.name, part)).numpy()
-        inputs = standardised(pool.images(rows), CIFAR10_MEAN, CIFAR10_STD)
-        return Split(inputs, torch.from_numpy(pool.labels[rows]), 10)
+        images, labels = _cifar10_pool(data_dir, part)
+        rows = subset(f"cifar10: {part}_size", len(labels), size, generator(spec.seed, spec.name, part)).numpy()
+        return Split(standardised(images(rows), CIFAR10_MEAN, CIFAR10_STD), torch.from_numpy(labels[rows]), 10)
 
     return split("train", spec.train_size), split("test", spec.test_size)
+
+
+def _cifar10_pool(
+    data_dir: Path | None, part: str
+) -> tuple[Callable[[NDArray[numpy.int64]], NDArray[numpy.uint8]], NDArray[numpy.int64]]:
+    """What gives the images of rows, and the labels of all rows."""
+    name = f"{part}.parquet"
+    if data_dir is None or not (data_dir / "cifar10" / name).is_file():
+        batches = find_batches(data_dir, part)
+        if batches is not None:
+            images, labels = read_batches(batches)
+            return images.__getitem__, labels
+    source = (
+        f"get cifar10 as torchvision downloads it (a folder {PICKLED}), or in Parquet from the Hugging Face hub, its "
+        "files renamed train.parquet and test.parquet"
+    )
+    pool = read_images(locate(data_dir, "cifar10", [name], source), CIFAR10_ROWS[part], classes=10, side=32)
+    return pool.images, pool.labels
 
 
 @lru_cache(maxsize=1)

@@ -100,8 +100,8 @@ def holders(store: Store) -> list[Holder]:
         if owner and all(owner.get(name) == value for name, value in _machine().items()):
             alive = _started(owner["pid"]) == owner["started"]
         else:
-            alive = now - beat < EXPIRY_SECONDS
-        found.append(Holder(run, holder(folder), now - owner.get("since", beat), alive))
+            alive = abs(now - beat) < EXPIRY_SECONDS
+        found.append(Holder(run, holder(folder), max(now - owner.get("since", beat), 0.0), alive))
     return sorted(found, key=lambda one: -one.seconds)
 
 
@@ -157,7 +157,8 @@ def _dead_owner(path: Path, lock_folder: Path) -> dict[str, Any] | None:
     if all(owner.get(name) == value for name, value in _machine().items()):
         return owner if _started(owner["pid"]) != owner["started"] else None
     beat = _modified(path)
-    if beat is None or _file_system_time(lock_folder) - beat < EXPIRY_SECONDS:
+    # A heartbeat in the future is one from before the clock was set back: it, too, has to be seen to beat.
+    if beat is None or abs(_file_system_time(lock_folder) - beat) < EXPIRY_SECONDS:
         return None
     time.sleep(CONFIRMATION_SECONDS)
     return owner if _modified(path) == beat and _owner(path) == owner else None

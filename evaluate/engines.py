@@ -250,6 +250,9 @@ def in_one_thread(store_path: Path, spec: RunSpec, instructions: Instructions, s
 
     Some engines give a process several units at once; these would share the global random generator.
     """
+    from gapbench.models.allocation import keep_freed_memory
+
+    keep_freed_memory()
     with _ONE_RUN_A_PROCESS, one_thread():
         return work(store_path, spec, instructions, second)
 

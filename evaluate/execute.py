@@ -208,6 +208,7 @@ def check_specs(specs: Sequence[RunSpec], architectures: Collection[str] | None 
     from gapbench.models.initialise import ACTIVATIONS
     from gapbench.models.losses import LOSSES
     from gapbench.models.optimisers import OPTIMISERS
+    from gapbench.models.train import PRECISIONS
 
     for data in {spec.data for spec in specs}:
         check(data)
@@ -217,6 +218,7 @@ def check_specs(specs: Sequence[RunSpec], architectures: Collection[str] | None 
         "augmentation": AUGMENTATIONS,
         "loss": LOSSES,
         "optimiser": OPTIMISERS,
+        "precision": PRECISIONS,
     }
     for field, names in known.items():
         for name in {getattr(spec, field) for spec in specs}:
@@ -234,7 +236,11 @@ def check_trajectory(zoo: Zoo, store: Store) -> None:
     source = store.source()
     if source is None or source == zoo.source_text:
         return
-    begun = parse(source, str(store.path / "zoo.toml"))
+    try:
+        begun = parse(source, str(store.path / "zoo.toml"))
+    except InputError:
+        # A damaged grid is written anew from the one that is given; `begin` compares that with the runs there are.
+        return
     if begun.trajectory_epochs != zoo.trajectory_epochs:
         raise InputError(
             f"{store.path} was begun with trajectory epochs {list(begun.trajectory_epochs)}, "

@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ from gapbench.datasets.errors import InputError
 _REASONS = {
     errno.ENOSPC: "no space is left on the device",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EIO: "the device reports an input/output error",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
 }
+
+
+_SEAL = "check sum"
+"""No name of a measure, data set or network, which are the other keys in the zoo's own files."""
 
 
 class StorageError(InputError):
@@ -156,8 +162,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The record in a JSON file, `None` where the file is missing.
+def read_json(path: Path, remedy: str = "delete its folder and run again to make it anew") -> dict[str, Any] | None:
+    """The record in a JSON file, `None` where the file is missing; ``remedy`` says how to mend one that is damaged.
 
     Raises: Damaged where the file is no JSON object.
     """
@@ -166,9 +172,30 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise Damaged(f"{path} is damaged ({error}): delete its folder and run again to make it anew") from error
+        raise Damaged(f"{path} is damaged ({error}): {remedy}") from error
     if not isinstance(record, dict):
-        raise Damaged(f"{path} is damaged (it holds no JSON object): delete its folder and run again")
+        raise Damaged(f"{path} is damaged (it holds no JSON object): {remedy}")
+    return record
+
+
+def check_sum(owner: str, record: Mapping[str, Any]) -> str:
+    """A check sum of a record and of what it belongs to: 32 bits, against damage and files in the wrong place."""
+    return f"{zlib.crc32(f'{owner}:{json.dumps(record, sort_keys=True)}'.encode()):08x}"
+
+
+def sealed(owner: str, record: Mapping[str, Any]) -> bytes:
+    """JSON for a file that people may read, with its check sum."""
+    return as_json({**record, _SEAL: check_sum(owner, record)})
+
+
+def read_sealed(path: Path, owner: str, remedy: str) -> dict[str, Any] | None:
+    """The record in a file of `sealed`, `None` where it is missing; one of the first versions has no check sum.
+
+    Raises: Damaged where the file is no JSON object, was changed, or is another's; ``remedy`` says how to mend that.
+    """
+    record = read_json(path, remedy)
+    if record is not None and record.pop(_SEAL, None) not in (None, check_sum(owner, record)):
+        raise Damaged(f"{path} is damaged (it was changed, or is another's): {remedy}")
     return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import sys
@@ -64,7 +65,17 @@ def peak_bytes() -> int:
 
 def record(store: Store, run: str) -> None:
     """Append this process's peak to a run's folder."""
-    files.append_lines(store.folder(run) / RECORD, [f'{{"peak_bytes": {peak_bytes()}}}'])
+    row = {"peak_bytes": peak_bytes()}
+    files.append_lines(store.folder(run) / RECORD, [json.dumps({**row, "check": files.check_sum(run, row)})])
+
+
+def check(folder: Path, run: str) -> None:
+    """Raises: Damaged where a line of a run's record is damaged."""
+    for number, row in enumerate(files.read_lines(folder / RECORD), 1):
+        if row.pop("check", None) not in (None, files.check_sum(run, row)):
+            raise files.Damaged(
+                f"{folder / RECORD}, line {number}, is damaged: delete the line; it is told by `plan` only"
+            )
 
 
 def worker_bytes(store: Store) -> int | None:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapbench.evaluate import files
+from gapbench.evaluate.store import Store
 
 if TYPE_CHECKING:
     from gapbench.evaluate.table import Table
@@ -39,7 +39,7 @@ def provenance(folder: Path, table: Table) -> dict[str, Any]:
     The environments that it was made in (from provenance.json) and the present one where it is none of them, the seeds,
     and SHA-256 digests of the grid, of the outcomes and of the readings, each in a canonical text of its numbers.
     """
-    known = (files.read_json(folder / "provenance.json") or {}).get("environments", [])
+    known = Store(folder).record("provenance.json").get("environments", [])
     now = environment()
     found: dict[str, Any] = {"zoo": folder.name, "runs": len(table.runs), "readings": len(table.readings)}
     for at, made in enumerate(known):

@@ -16,7 +16,6 @@ import dataclasses
 import json
 import math
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +86,7 @@ class Store:
             return None
         # Those of the first versions have no check sum.
         check = record.pop(_CHECK, None)
-        if not {"outcome", "digests"} <= record.keys() or check not in (None, _check(run, record)):
+        if not {"outcome", "digests"} <= record.keys() or check not in (None, files.check_sum(run, record)):
             raise files.Damaged(
                 f"{path} is damaged: it was changed, or is another run's; delete the folder {path.parent} and run "
                 "again: the run is then trained anew, to the same bits"
@@ -139,7 +138,7 @@ class Store:
 
     def _mark(self, stored: Stored) -> Stored:
         record = {"outcome": _outcome_record(stored.outcome), "digests": dict(stored.digests)}
-        marked = {**record, _CHECK: _check(stored.run, record)}
+        marked = {**record, _CHECK: files.check_sum(stored.run, record)}
         files.write_file(self.folder(stored.run) / "outcome.json", files.as_json(marked))
         return stored
 
@@ -152,17 +151,21 @@ class Store:
 
     def write_error(self, run: str, message: str) -> None:
         """Record that training failed; it is tried again only on request."""
-        files.write_file(self.folder(run) / "error.json", files.as_json({"error": message}))
+        files.write_file(self.folder(run) / "error.json", files.sealed(run, {"error": message}))
 
     def error(self, run: str) -> str | None:
-        """Why training failed the last time, `None` where it did not."""
-        record = files.read_json(self.folder(run) / "error.json")
+        """Why training failed the last time, `None` where it did not.
+
+        Raises: Damaged where the record of it is damaged.
+        """
+        path = self.folder(run) / "error.json"
+        record = files.read_sealed(path, run, "delete it and run again: the training is then tried again")
         return None if record is None else str(record.get("error"))
 
     def append_readings(self, run: str, readings: Iterable[Reading]) -> None:
         """Store readings, in one write."""
         records = [dataclasses.asdict(reading) for reading in readings]
-        lines = [json.dumps({**record, _CHECK: _check(run, record)}, allow_nan=False) for record in records]
+        lines = [json.dumps({**record, _CHECK: files.check_sum(run, record)}, allow_nan=False) for record in records]
         files.append_lines(self.folder(run) / "readings.jsonl", lines)
 
     def readings(self, run: str) -> dict[tuple[str, int], dict[str, Any]]:
@@ -173,7 +176,7 @@ class Store:
         path = self.folder(run) / "readings.jsonl"
         rows = files.read_lines(path)
         for number, row in enumerate(rows, 1):
-            if row.pop(_CHECK, None) not in (None, _check(run, row)):
+            if row.pop(_CHECK, None) not in (None, files.check_sum(run, row)):
                 raise files.Damaged(
                     f"{path}, line {number}, is damaged: it was changed, or is another run's; delete the line and run "
                     "again, and what it held is read again"
@@ -187,11 +190,12 @@ class Store:
     def trainings(self, run: str) -> list[str]:
         """The events of trainings.log."""
         path = self.folder(run) / "trainings.log"
-        return path.read_text().splitlines() if path.exists() else []
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return text.removesuffix("\n").split("\n") if text else []
 
     def declarations(self) -> dict[str, Declared]:
         """The measures that this zoo was read with, by key."""
-        records = files.read_json(self.path / "measures.json") or {}
+        records = self.record("measures.json")
         return {key: declared.from_record(record) for key, record in records.items()}
 
     def declare(self, entries: Iterable[Declared]) -> None:
@@ -214,14 +218,20 @@ class Store:
         self.update("provenance.json", merge)
         return sorted(name for name in {*first, *environment} if first.get(name) != environment.get(name))
 
+    def record(self, name: str) -> dict[str, Any]:
+        """What a JSON file of the zoo holds, {} where it is missing.
+
+        Raises: Damaged where it is damaged.
+        """
+        return files.read_sealed(self.path / name, name, "delete this file and run again: it is then made anew") or {}
+
     def update(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Change a JSON file of the zoo under its lock; ``change`` is given what it holds, {} where it is missing."""
-        path = self.path / name
         with files.locked(self.path):
-            old = files.read_json(path) or {}
+            old = self.record(name)
             new = change(old)
             if new != old:
-                files.write_file(path, files.as_json(new))
+                files.write_file(self.path / name, files.sealed(name, new))
 
     def source(self) -> str | None:
         """The grid, as given; `None` in a folder that is no zoo yet."""
@@ -263,11 +273,6 @@ def open_store(path: Path) -> Store:
         what = "is no zoo (it has no zoo.toml)" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}: give the folder that `gapbench run` wrote")
     return store
-
-
-def _check(run: str, record: Mapping[str, Any]) -> str:
-    """A check sum of a record of this run: 32 bits, against damage and files in the wrong folder."""
-    return f"{zlib.crc32(f'{run}:{json.dumps(record, sort_keys=True)}'.encode()):08x}"
 
 
 def _outcome_record(outcome: Outcome) -> dict[str, Any]:

@@ -23,7 +23,9 @@ class RunSpec:
     apart under the zoo's ``root_seed``. ``initial_scale`` multiplies every initial weight, ``output_scale`` those of
     the output layer once more. ``augmentation`` is one of `models.augment.AUGMENTATIONS`, applied to every batch;
     ``patience`` above 0 holds a tenth of the sample out and stops early (see `models.early_stopping`); ``sam_radius``
-    is that of the optimiser "sam". ``adopted``: of a network that was trained elsewhere, the SHA-256 of its weights.
+    is that of the optimiser "sam". ``precision`` "bfloat16" computes the products of the forward and backward passes of
+    a step in bfloat16; weights, steps and every evaluation are float32. ``adopted``: of a network that was trained
+    elsewhere, the SHA-256 of its weights.
     """
 
     data: DataSpec
@@ -52,6 +54,7 @@ class RunSpec:
     patience: int = 0
     sam_radius: float = 0.05
     adopted: str = ""
+    precision: str = "float32"
 
 
 def as_dict(spec: Any) -> dict[str, Any]:

@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gapbench.datasets.errors import InputError
+from gapbench.datasets.errors import InputError, unknown
 from gapbench.datasets.law import noisy_law_errors, noisy_law_losses
 from gapbench.datasets.seeds import derive_seed, generator
 from gapbench.datasets.spec import Split
+from gapbench.models.allocation import keep_freed_memory
 from gapbench.models.augment import augmentation
 from gapbench.models.build import ARCHITECTURES, Architecture, build
+from gapbench.models.chain import chain
 from gapbench.models.early_stopping import Best, fitted_part, held_out_part
 from gapbench.models.flat import flatten
 from gapbench.models.losses import Loss, loss_named
@@ -26,6 +28,8 @@ from gapbench.models.spec import RunSpec
 from gapbench.models.trained import Checkpoint, History, Outcome, TestResults, Trained, Trajectory
 
 EXAMPLES_AT_ONCE = 2000
+
+PRECISIONS = ("float32", "bfloat16")
 
 CHECKPOINT_RATIO = 1.4
 """Checkpoints are taken after steps that grow by this factor: about 20 of them to 1,000 steps, dense early."""
@@ -57,6 +61,7 @@ def train(
             f"the network with weights {spec.adopted[:12]}… was trained elsewhere and cannot be trained here: adopt it "
             "again from its files"
         )
+    keep_freed_memory()
     started = time.perf_counter()
     sample, held_out, test = fitted_part(spec, data[0]), held_out_part(spec, data[0]), data[1]
     seeds = (spec.root_seed, "train", spec.seed)
@@ -65,6 +70,7 @@ def train(
     initial = _copy_state(network)
     values, gradients = flatten(network)
     rule, objective = optimiser(_of_size(spec, len(sample)), values, gradients), loss_named(spec.loss)
+    add_gradient = gradient(network, spec)
     augment, draws = augmentation(spec.augmentation, shape), generator(*seeds, "augmentation")
     order = generator(*seeds, "order")
     inputs = _channels_last(sample.inputs)
@@ -84,10 +90,10 @@ def train(
             for batch, labels in zip(batches, batch_labels, strict=True):
                 seen = batch if augment is None else augment(batch, draws)
                 rule.before_backward()
-                objective.mean(network(seen), labels).backward()  # type: ignore[no-untyped-call]
+                add_gradient(seen, labels)
                 if isinstance(rule, SharpnessAware):
                     rule.ascend()
-                    objective.mean(network(seen), labels).backward()  # type: ignore[no-untyped-call]
+                    add_gradient(seen, labels)
                 length += rule.step()
                 opened += rule.gate_open if isinstance(rule, GatedAdamW) else 0.0
                 step += 1
@@ -121,6 +127,26 @@ def train(
     trajectory = Trajectory(states, tuple(path), momentum, spec.weight_decay, not sgd, spec.loss)
     trained = Trained(final, initial, sample, history, trajectory if states or path else None)
     return trained, *outcome(spec, network, test, history, seconds)
+
+
+def gradient(network: nn.Module, spec: RunSpec) -> Callable[[Tensor, Tensor], None]:
+    """What adds the gradient of the loss of a batch (inputs, labels) to the ``grad`` of a network's parameters.
+
+    Raises: InputError where the loss or the precision is unknown.
+    """
+    objective = loss_named(spec.loss)
+    if spec.precision not in PRECISIONS:
+        raise unknown("precision", spec.precision, PRECISIONS)
+    by_hand = chain(network, spec.loss) if spec.precision == "float32" else None
+    if by_hand is not None:
+        return by_hand.add_gradient
+
+    def add_gradient(inputs: Tensor, labels: Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=spec.precision == "bfloat16"):
+            outputs = network(inputs)
+        objective.mean(outputs.float() if spec.precision == "bfloat16" else outputs, labels).backward()  # type: ignore[no-untyped-call]
+
+    return add_gradient
 
 
 class _Curve:

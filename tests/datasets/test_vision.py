@@ -160,7 +160,7 @@ def test_cifar10_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_missing_cifar10_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cifar10: no file train\.parquet in .*cifar10; get cifar10 in Parquet"):
+    with pytest.raises(InputError, match=r"cifar10: no file train\.parquet in .*cifar10; get cifar10 as torchvision"):
         vision.cifar10(DataSpec("cifar10", 4), tmp_path)
 
 

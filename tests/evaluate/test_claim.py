@@ -114,6 +114,26 @@ def test_a_jumping_clock_does_not_expire_a_beating_claim(tmp_path: Path, monkeyp
         assert held is None
 
 
+@pytest.mark.parametrize("age", [3600.0, -3600.0])
+def test_a_dead_claim_expires_whichever_way_the_clock_jumped(tmp_path: Path, age: float) -> None:
+    _write(tmp_path, age=age, host="elsewhere")
+    with claimed(tmp_path, tmp_path) as held:
+        assert held is not None
+
+
+def test_a_clock_set_back_does_not_expire_a_beating_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path, age=-3600.0, host="elsewhere")
+    sleep = time.sleep
+
+    def beat(seconds: float) -> None:
+        sleep(seconds)
+        os.utime(tmp_path / "claim")
+
+    monkeypatch.setattr(claim.time, "sleep", beat)
+    with claimed(tmp_path, tmp_path) as held:
+        assert held is None
+
+
 @pytest.mark.parametrize("content", ["", '{"pid": 1', "[]"])
 def test_an_unsigned_claim_expires(tmp_path: Path, content: str) -> None:
     (tmp_path / "claim").write_text(content)

@@ -18,7 +18,7 @@ from gapbench.models.build import build
 from gapbench.models.flat import flatten
 from gapbench.models.optimisers import optimiser
 from gapbench.models.spec import RunSpec
-from gapbench.models.train import train
+from gapbench.models.train import gradient, train
 
 DATA = DataSpec("digits", train_size=64)
 MLP = RunSpec(DATA, "mlp", width=16, depth=2, learning_rate=0.05, batch_size=16, max_epochs=300)
@@ -168,3 +168,40 @@ def test_a_cnn_refuses_vectors() -> None:
 def test_one_batch_of_one_sample_is_a_split() -> None:
     inputs = torch.zeros(3, 1, 8, 8)
     assert len(Split(inputs, torch.zeros(3, dtype=torch.int64), 10)) == 3
+
+
+def _losses(spec: RunSpec) -> torch.Tensor:
+    history = train(spec, load(DATA))[0].history
+    assert history is not None
+    return history.loss_nats
+
+
+@pytest.mark.parametrize("spec", [MLP, dataclasses.replace(CNN, norm="none", dropout=0.0)])
+def test_bfloat16_trains_to_nearly_the_same_losses_in_other_bits(spec: RunSpec) -> None:
+    short = dataclasses.replace(spec, max_epochs=3)
+    half = dataclasses.replace(short, precision="bfloat16")
+    single, rounded = _losses(short), _losses(half)
+    assert single[0] == rounded[0], "evaluation is in single precision"
+    assert not torch.equal(single, rounded)
+    torch.testing.assert_close(single, rounded, rtol=0.05, atol=0.02)
+    trained = train(half, load(DATA))[0]
+    assert all(parameter.dtype == torch.float32 for parameter in trained.network.parameters())
+    assert torch.equal(rounded, _losses(half))
+
+
+def test_the_rounding_of_bfloat16_is_that_of_eight_bits() -> None:
+    """The control: the gradient differs from that of float32 by about 2⁻⁸ of its length, and not by 2⁻²⁴."""
+    sample = load(DATA)[0]
+    found = []
+    for precision in ("float32", "bfloat16"):
+        network = build(MLP, (1, 8, 8), 10, torch.Generator().manual_seed(0))
+        gradients = flatten(network)[1]
+        gradient(network, dataclasses.replace(MLP, precision=precision))(sample.inputs, sample.labels)
+        found.append(gradients)
+    apart = float((found[0] - found[1]).norm() / found[0].norm())
+    assert 2**-12 < apart < 2**-5
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown precision 'bfloat61'; did you mean bfloat16"):
+        train(dataclasses.replace(MLP, precision="bfloat61"), load(DATA))
