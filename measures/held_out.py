@@ -82,7 +82,15 @@ def hold_out(legs: Iterable[Leg], start: Tensor, train: Split, trajectory: Traje
     gradient = output_gradient(trajectory.loss, train.labels[:examples], train.classes)
     if start.numel() > DOUBLE_OUTPUTS:
         legs = (replace(leg, kernel=leg.kernel.float()) for leg in legs)
-    outputs, residual = replay(legs, start, gradient, columns, sample=len(train), momentum=trajectory.momentum)
+    outputs, residual = replay(
+        legs,
+        start,
+        gradient,
+        columns,
+        sample=len(train),
+        momentum=trajectory.momentum,
+        corrected=trajectory.preconditioned,
+    )
     return HeldOut(outputs[..., -2], held_out(outputs[..., :-2], left_out), residual)
 
 

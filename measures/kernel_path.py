@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -47,16 +48,19 @@ def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examp
 
     The parameters are those that were trained, batch norm not folded. Formula: with the mean training loss
     split into the first n examples and the rest, ``others`` = −J ∇L_rest and ``decay`` = −λ J w, one product of the
-    Jacobian each.
+    Jacobian each. Of a path of Adam's steps, or of other rules with a preconditioner M, diagonal, K = J M Jᵀ and
+    ``others`` = −J M ∇L_rest; ``decay`` = −λ J M w where λ w is part of the gradient, not where it is decoupled. M is
+    the checkpoint's `preconditioner`.
     Raises: Undefined where no checkpoints were kept, there is batch norm (whose gradient in training couples the
-    examples of a batch), the weights are parametrised, or the steps were not along the gradient.
+    examples of a batch), the weights are parametrised, or the steps were not along the gradient and no preconditioner
+    was kept.
     """
     if not trajectory.checkpoints:
         raise Undefined(
             "no checkpoints were kept along the path (trajectory.checkpoints = true in the grid keeps them)"
         )
-    if trajectory.preconditioned:
-        raise Undefined("the steps of Adam are not along the gradient: the kernel of its path needs its preconditioner")
+    if trajectory.preconditioned and any(point.preconditioner is None for point in trajectory.checkpoints):
+        raise Undefined("the steps were not along the gradient, and what they were scaled by was not kept on the path")
     if has_batch_norm(network):
         raise Undefined("in training, batch norm couples the examples of a batch: the path follows no kernel of theirs")
     if any(is_parametrized(module) for module in network.modules()):
@@ -67,6 +71,10 @@ def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examp
         there = standard_form(with_state(network, checkpoint.state), inputs[:1])
         weights = torch.cat([parameter.detach().flatten() for parameter in there.parameters()])
 
+        preconditioner = checkpoint.preconditioner
+        scales = None if preconditioner is None else _scales(network, preconditioner, inputs[:1])
+        metric = None if scales is None else torch.cat([scale.flatten() for scale in scales.values()])
+
         def outputs_at(flat: Tensor, there: nn.Module = there) -> Tensor:
             return functional_logits(there, flat, near)
 
@@ -75,14 +83,27 @@ def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examp
         if len(train) > examples:
             loss = mean_loss(functional_logits(there, at, inputs[examples:]), labels[examples:])
             rest = torch.autograd.grad(loss, at)[0] * (1 - examples / len(train))
+        fading = -trajectory.weight_decay * weights
+        if metric is not None:
+            rest = metric * rest
+            fading = fading if trajectory.decoupled else metric * fading
         with torch.no_grad():
             pushed = jvp(outputs_at, (weights,), (-rest,))
             outputs, others = pushed[0], pushed[1]
             decay = torch.zeros_like(outputs)
             if trajectory.weight_decay:
-                decay = jvp(outputs_at, (weights,), (-trajectory.weight_decay * weights,))[1]
-        kernel = tangent_kernel(there, near)
+                decay = jvp(outputs_at, (weights,), (fading,))[1]
+        kernel = tangent_kernel(there, near, scales)
         yield Point(checkpoint.steps, checkpoint.step_size, outputs, kernel, others, decay)
+
+
+def _scales(network: nn.Module, preconditioner: Mapping[str, Tensor], example: Tensor) -> dict[str, Tensor]:
+    """The preconditioner by the parameters of the `standard_form`, which may cut them; 0 where one was not trained."""
+    carrier = copy.deepcopy(network)
+    with torch.no_grad():
+        for name, parameter in carrier.named_parameters():
+            parameter.copy_(preconditioner.get(name, torch.zeros_like(parameter)))
+    return {name: scale.detach() for name, scale in standard_form(carrier, example).named_parameters()}
 
 
 def legs_between(points: Iterable[Point]) -> Iterator[Leg]:

@@ -71,12 +71,14 @@ def replay(
     *,
     sample: int | None = None,
     momentum: float = 0.0,
+    corrected: bool = False,
 ) -> tuple[Float[Tensor, "n p columns"], float]:
     """The outputs at the end of the path, in each column descending on all examples but those left out of it; and ε.
 
     Formula: V ← β V + K (w ∘ ∂l(U)) − others·m/(m−k) − decay, U ← U − η V, w_i = 0 for an example left out of the
     column, else 1/(m − k), k their number, m = ``sample`` the size of the whole sample (by default these n), β the
-    momentum and η/(1−β) the effective step size. These are the steps of gradient descent, exact where the kernel does
+    momentum and η/(1−β) the effective step size; with ``corrected``, as in Adam, the mean V ← β V + (1−β)·… is divided
+    by 1 − βᵗ at step t, and the step size is η. These are the steps of gradient descent, exact where the kernel does
     not move; where many steps together are smooth (`TOLERANCE`), they are taken together by Heun's method, as flow.
     Where legs say where they end, the last two columns must leave nothing out: all but the last are put back by the
     last but one, and the last, R, runs free. ε = ‖R(T) − U(T)‖/‖U(T) − U(0)‖ is the part of the displacement of the
@@ -88,7 +90,7 @@ def replay(
     weights = ((1 - left_out) / remaining).unsqueeze(1)
     outputs = start.unsqueeze(2).expand(-1, -1, left_out.shape[1]).contiguous()
     speed = torch.zeros_like(outputs)
-    together, missed = 1, 0.0
+    together, taken, missed = 1, 0, 0.0
     for leg in legs:
         drift = torch.zeros_like(outputs)
         if leg.others is not None:
@@ -111,10 +113,13 @@ def replay(
                 if error > TOLERANCE:
                     together = count // 2
                     continue
-                outputs, speed, left = outputs + time * slope + bend, slope, left - count
+                outputs, speed, left, taken = outputs + time * slope + bend, slope, left - count, taken + count
                 together = 2 * count if error < TOLERANCE / 4 and count == together else together
             else:
-                changed = momentum * speed + (1 - momentum) * slope
+                taken += 1
+                # The bias-corrected mean is a mean too, with another weight on what is new.
+                new = (1 - momentum) / (1 - momentum**taken) if corrected else 1 - momentum
+                changed = (1 - new) * speed + new * slope
                 # In the time of a step, the velocity changes by as much again over the memory of the momentum.
                 if step * float((changed - speed).abs().max()) * _LOOK_AHEAD < TOLERANCE * (1 - momentum):
                     together = 2
