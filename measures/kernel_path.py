@@ -52,8 +52,8 @@ def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examp
     ``others`` = −J M ∇L_rest; ``decay`` = −λ J M w where λ w is part of the gradient, not where it is decoupled. M is
     the checkpoint's `preconditioner`.
     Raises: Undefined where no checkpoints were kept, there is batch norm (whose gradient in training couples the
-    examples of a batch), the weights are parametrised, or the steps were not along the gradient and no preconditioner
-    was kept.
+    examples of a batch; with its running statistics held, kernels leave residuals ε of .7 and more), the weights are
+    parametrised, or the steps were not along the gradient and no preconditioner was kept.
     """
     if not trajectory.checkpoints:
         raise Undefined(

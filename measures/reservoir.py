@@ -43,7 +43,8 @@ def path_loo_gap(
     not move, this is true retraining, exactly. In the unit of the loss.
     The standard error is that of the mean over the examples.
     Raises: Undefined where the path cannot be followed or is not explained by its kernels.
-    Sign: it estimates the gap. The kernels have seen the examples left out, so its value is expected to be too low.
+    Sign: it estimates the gap. The kernels have seen the examples left out, so its value is expected to be too low. On
+    a path of Adam's full-batch steps it is too high: their preconditioner is held, and would have adapted.
     """
     found, labels = path_held_out(folds), train.labels[: len(path_held_out(folds).trained)]
     after, before = (losses(outputs, labels, trajectory.loss) for outputs in (found.held_out, found.trained))
