@@ -48,7 +48,7 @@ def path_loo_gap(
     """
     found, labels = path_held_out(folds), train.labels[: len(path_held_out(folds).trained)]
     after, before = (losses(outputs, labels, trajectory.loss) for outputs in (found.held_out, found.trained))
-    return _mean(after - before)
+    return mean_estimate(after - before)
 
 
 @measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",), revision=2)
@@ -62,7 +62,7 @@ def path_loo_error_gap(
     """
     found, labels = path_held_out(folds), train.labels[: len(path_held_out(folds).trained)]
     after, before = ((outputs.argmax(dim=1) != labels).double() for outputs in (found.held_out, found.trained))
-    return _mean(after - before)
+    return mean_estimate(after - before)
 
 
 @measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",), revision=2)
@@ -87,10 +87,11 @@ def path_loo_soft_error_gap(
         1 - outputs.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
         for outputs in (found.held_out, found.trained)
     )
-    return _mean(after - before)
+    return mean_estimate(after - before)
 
 
-def _mean(values: Float[Tensor, " n"]) -> Estimate:
+def mean_estimate(values: Float[Tensor, " n"]) -> Estimate:
+    """The mean, with its standard error."""
     return Estimate(float(values.mean()), float(values.std() / math.sqrt(len(values))))
 
 
@@ -105,7 +106,7 @@ def path_end_loo_gap(final_held_out: HeldOut, trajectory: Trajectory, train: Spl
     labels = train.labels[: len(final_held_out.trained)]
     outputs = (final_held_out.held_out, final_held_out.trained)
     after, before = (losses(output, labels, trajectory.loss) for output in outputs)
-    return _mean(after - before)
+    return mean_estimate(after - before)
 
 
 @measure(source=SOURCE, sign=+1, invariances=("unit_permutation",), revision=2)
