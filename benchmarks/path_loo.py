@@ -2,6 +2,7 @@
 
 ./run python benchmarks/path_loo.py          # networks of `tangent`, each fold really left out
 ./run python benchmarks/path_loo.py --cost   # 100k parameters, 512 examples, 10 outputs, 20 checkpoints, 10 folds
+./run python benchmarks/path_loo.py --cost --optimiser adamw   # the same, along preconditioned kernels
 """
 
 from __future__ import annotations
@@ -79,11 +80,11 @@ def _quantiles(values: Tensor) -> str:
     return ", ".join(f"{q:.0%} {float(torch.quantile(values.double(), q)):.3f}" for q in QUANTILES)
 
 
-def cost() -> None:
+def cost(optimiser: str) -> None:
     """One core: processor seconds and peak memory of the whole estimate."""
-    spec = RunSpec(
-        DataSpec("digits", train_size=512), "mlp", 280, 2, 0.01, 32, momentum=0.9, stop_loss_nats=1e-9, max_epochs=45
-    )
+    rate, momentum = (0.01, 0.9) if optimiser == "sgd" else (0.001, 0.0)
+    data = DataSpec("digits", train_size=512)
+    spec = RunSpec(data, "mlp", 280, 2, rate, 32, optimiser, momentum=momentum, stop_loss_nats=1e-9, max_epochs=45)
     trained, outcome, _ = train(spec, load(spec.data), checkpoints=True)
     trajectory = trained.trajectory
     assert trajectory is not None
@@ -122,11 +123,12 @@ def cost() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--optimiser", default="sgd")
     parser.add_argument("--runs", type=int, default=12)
     parser.add_argument("--folds", type=int, default=64)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.cost:
-        cost()
+        cost(arguments.optimiser)
     else:
         accuracy(arguments.runs, arguments.folds)

@@ -42,15 +42,16 @@ _RECORD = "record"
 def trajectory_content(trajectory: Trajectory) -> bytes:
     """The state dicts along the path, under the keys ``<epoch>.<name>`` and ``step<steps>.<name>``.
 
-    What else it says is JSON, as bytes, under the key ``record``.
+    Preconditioners are under ``scale<steps>.<name>``. What else it says is JSON, as bytes, under the key ``record``.
     """
     import torch
 
-    kept = ("momentum", "weight_decay", "preconditioned", "loss")
+    kept = ("momentum", "weight_decay", "preconditioned", "loss", "decoupled")
     record = {name: getattr(trajectory, name) for name in kept}
     record["step_sizes"] = {point.steps: point.step_size for point in trajectory.checkpoints}
     parts = {str(epoch): state for epoch, state in trajectory.states.items()}
     parts |= {f"step{point.steps}": point.state for point in trajectory.checkpoints}
+    parts |= {f"scale{point.steps}": point.preconditioner for point in trajectory.checkpoints if point.preconditioner}
     text = torch.frombuffer(bytearray(json.dumps(record).encode()), dtype=torch.uint8)
     return _content(parts, {_RECORD: text})
 
@@ -63,8 +64,10 @@ def trajectory(content: bytes, names: Collection[str]) -> Trajectory:
     # Those of the first versions have no record, and no checkpoints that would need one.
     record = json.loads(bytes(safetensors.numpy.load(content).get(_RECORD, numpy.frombuffer(b"{}", numpy.uint8))))
     sizes = {int(steps): size for steps, size in record.pop("step_sizes", {}).items()}
-    points = (Checkpoint(steps, size, parts.pop(f"step{steps}")) for steps, size in sorted(sizes.items()))
-    checkpoints = tuple(points)
+    checkpoints = tuple(
+        Checkpoint(steps, size, parts.pop(f"step{steps}"), parts.pop(f"scale{steps}", None))
+        for steps, size in sorted(sizes.items())
+    )
     states = {int(epoch): state for epoch, state in parts.items()}
     return Trajectory(dict(sorted(states.items())), checkpoints, **record)
 
@@ -90,7 +93,15 @@ def _parts(content: bytes, names: Collection[str]) -> dict[str, dict[str, Tensor
     parts = {key.partition(".")[0] for key in tensors if key != _RECORD}
     # Loaded tensors come in an order that changes from load to load, at addresses of any alignment; sums over them
     # would differ in their last bits. Clones are aligned.
-    return {part: {name: tensors[f"{part}.{name}"].clone() for name in names} for part in sorted(parts)}
+    return {
+        part: {
+            name: tensors[f"{part}.{name}"].clone()
+            for name in names
+            # Only trained parameters have a scale.
+            if f"{part}.{name}" in tensors or not part.startswith("scale")
+        }
+        for part in sorted(parts)
+    }
 
 
 def history_content(history: History) -> bytes:

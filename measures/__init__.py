@@ -30,6 +30,7 @@ from gapbench.measures import (
     path,
     path_gradients,
     path_operators,
+    path_weights,
     perturbation,
     quantities,
     representations,
@@ -99,6 +100,7 @@ _PARTS = (
     (hessian_spectrum, "sharpness"),
     (learning_coefficient, "sharpness"),
     (compression, "information"),
+    (path_weights, "reservoir"),
 )
 """Further files of a family that has a file of its own name."""
 

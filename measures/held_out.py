@@ -52,12 +52,15 @@ class HeldOut:
     """The outputs (n, p) at the end of training of the path's examples.
 
     ``trained``: as they are; ``held_out``: as they would be, had the fold of each been left out; ``residual``: of the
-    path itself, the part ε that its kernels do not explain.
+    path itself, the part ε that its kernels do not explain. ``left_out``: the folds; ``impulses``: by leg, what leaving
+    a fold out changes in the time integral of the output gradients that the steps follow (`replay`).
     """
 
     trained: Float[Tensor, "n p"]
     held_out: Float[Tensor, "n p"]
     residual: float
+    left_out: Float[Tensor, "n folds"] | None = None
+    impulses: tuple[Float[Tensor, "n p folds"], ...] = ()
 
 
 def output_gradient(loss: str, labels: Int[Tensor, " n"], classes: int) -> OutputGradient:
@@ -82,8 +85,19 @@ def hold_out(legs: Iterable[Leg], start: Tensor, train: Split, trajectory: Traje
     gradient = output_gradient(trajectory.loss, train.labels[:examples], train.classes)
     if start.numel() > DOUBLE_OUTPUTS:
         legs = (replace(leg, kernel=leg.kernel.float()) for leg in legs)
-    outputs, residual = replay(legs, start, gradient, columns, sample=len(train), momentum=trajectory.momentum)
-    return HeldOut(outputs[..., -2], held_out(outputs[..., :-2], left_out), residual)
+    impulses: list[Tensor] = []
+    outputs, residual = replay(
+        legs,
+        start,
+        gradient,
+        columns,
+        sample=len(train),
+        momentum=trajectory.momentum,
+        corrected=trajectory.preconditioned,
+        impulses=impulses,
+    )
+    changes = tuple(impulse[..., :-2] - impulse[..., -2:-1] for impulse in impulses)
+    return HeldOut(outputs[..., -2], held_out(outputs[..., :-2], left_out), residual, left_out, changes)
 
 
 @quantity(cost="iterative")

@@ -44,6 +44,8 @@ def path_rates(kernel_path: tuple[Point, ...], trajectory: Trajectory, train: Sp
     """The squared gradient norms along the path, of each example and of their mean, from outputs and kernels alone.
 
     Formula: ‖∇l_i‖² = g_iᵀ K_ii g_i and ‖mean ∇l_i‖² = gᵀ K g/n², g_i the gradient of l_i by the outputs of i.
+    Where the steps have a preconditioner M, K = J M Jᵀ and these are norms with it, ∇lᵀ M ∇l: by how much the loss
+    falls in a unit of time along such steps.
     """
     examples, outputs = kernel_path[0].outputs.shape
     if examples < 2:

@@ -71,24 +71,28 @@ def replay(
     *,
     sample: int | None = None,
     momentum: float = 0.0,
+    corrected: bool = False,
+    impulses: list[Float[Tensor, "n p columns"]] | None = None,
 ) -> tuple[Float[Tensor, "n p columns"], float]:
     """The outputs at the end of the path, in each column descending on all examples but those left out of it; and ε.
 
     Formula: V ← β V + K (w ∘ ∂l(U)) − others·m/(m−k) − decay, U ← U − η V, w_i = 0 for an example left out of the
     column, else 1/(m − k), k their number, m = ``sample`` the size of the whole sample (by default these n), β the
-    momentum and η/(1−β) the effective step size. These are the steps of gradient descent, exact where the kernel does
+    momentum and η/(1−β) the effective step size; with ``corrected``, as in Adam, the mean V ← β V + (1−β)·… is divided
+    by 1 − βᵗ at step t, and the step size is η. These are the steps of gradient descent, exact where the kernel does
     not move; where many steps together are smooth (`TOLERANCE`), they are taken together by Heun's method, as flow.
     Where legs say where they end, the last two columns must leave nothing out: all but the last are put back by the
     last but one, and the last, R, runs free. ε = ‖R(T) − U(T)‖/‖U(T) − U(0)‖ is the part of the displacement of the
     outputs U in training that it misses.
+    ``impulses``: to it, where given, the time integral of w ∘ ∂l(U) over each leg, that of the steps, is appended.
     Shapes: start (n, p), left_out (n, columns) of 0 and 1, the result (n, p, columns). Raises: nothing.
     """
     size = len(start) if sample is None else sample
     remaining = size - left_out.sum(dim=0)
     weights = ((1 - left_out) / remaining).unsqueeze(1)
     outputs = start.unsqueeze(2).expand(-1, -1, left_out.shape[1]).contiguous()
-    speed = torch.zeros_like(outputs)
-    together, missed = 1, 0.0
+    speed, lagging = torch.zeros_like(outputs), torch.zeros_like(outputs)
+    together, taken, missed = 1, 0, 0.0
     for leg in legs:
         drift = torch.zeros_like(outputs)
         if leg.others is not None:
@@ -96,29 +100,40 @@ def replay(
         if leg.decay is not None:
             drift += leg.decay.unsqueeze(2)
 
-        def velocity(at: Tensor, leg: Leg = leg, drift: Tensor = drift) -> Tensor:
-            slopes = (weights * gradient(at)).flatten(0, 1)
-            return drift - (leg.kernel @ slopes.to(leg.kernel.dtype)).to(at.dtype).view(at.shape)
+        def velocity(slopes: Tensor, leg: Leg = leg, drift: Tensor = drift) -> Tensor:
+            product = leg.kernel @ slopes.flatten(0, 1).to(leg.kernel.dtype)
+            return drift - product.to(slopes.dtype).view(slopes.shape)
 
-        left, step = leg.steps, leg.time / max(1, leg.steps)
+        left, step, impulse = leg.steps, leg.time / max(1, leg.steps), torch.zeros_like(outputs)
         while left > 0:
-            slope = velocity(outputs)
+            push = weights * gradient(outputs)
+            slope = velocity(push)
             count = min(together, left)
             if count > 1:
                 time = count * step
-                bend = time / 2 * (velocity(outputs + time * slope) - slope)
+                later = weights * gradient(outputs + time * slope)
+                bend = time / 2 * (velocity(later) - slope)
                 error = float(bend.abs().max())
                 if error > TOLERANCE:
                     together = count // 2
                     continue
-                outputs, speed, left = outputs + time * slope + bend, slope, left - count
+                outputs, speed, left, taken = outputs + time * slope + bend, slope, left - count, taken + count
+                impulse += time / 2 * (push + later)
+                lagging = push
                 together = 2 * count if error < TOLERANCE / 4 and count == together else together
             else:
-                changed = momentum * speed + (1 - momentum) * slope
+                taken += 1
+                # The bias-corrected mean is a mean too, with another weight on what is new.
+                new = (1 - momentum) / (1 - momentum**taken) if corrected else 1 - momentum
+                changed = (1 - new) * speed + new * slope
                 # In the time of a step, the velocity changes by as much again over the memory of the momentum.
                 if step * float((changed - speed).abs().max()) * _LOOK_AHEAD < TOLERANCE * (1 - momentum):
                     together = 2
+                lagging = (1 - new) * lagging + new * push
+                impulse += step * lagging
                 outputs, speed, left = outputs + step * changed, changed, left - 1
+        if impulses is not None:
+            impulses.append(impulse)
         if leg.end is not None:
             moved = float((leg.end - start).norm())
             missed = float((leg.end - outputs[..., -1]).norm()) / moved if moved else 0.0

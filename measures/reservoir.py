@@ -43,11 +43,12 @@ def path_loo_gap(
     not move, this is true retraining, exactly. In the unit of the loss.
     The standard error is that of the mean over the examples.
     Raises: Undefined where the path cannot be followed or is not explained by its kernels.
-    Sign: it estimates the gap. The kernels have seen the examples left out, so its value is expected to be too low.
+    Sign: it estimates the gap. The kernels have seen the examples left out, so its value is expected to be too low. On
+    a path of Adam's full-batch steps it is too high: their preconditioner is held, and would have adapted.
     """
     found, labels = path_held_out(folds), train.labels[: len(path_held_out(folds).trained)]
     after, before = (losses(outputs, labels, trajectory.loss) for outputs in (found.held_out, found.trained))
-    return _mean(after - before)
+    return mean_estimate(after - before)
 
 
 @measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",), revision=2)
@@ -61,7 +62,7 @@ def path_loo_error_gap(
     """
     found, labels = path_held_out(folds), train.labels[: len(path_held_out(folds).trained)]
     after, before = ((outputs.argmax(dim=1) != labels).double() for outputs in (found.held_out, found.trained))
-    return _mean(after - before)
+    return mean_estimate(after - before)
 
 
 @measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",), revision=2)
@@ -86,10 +87,11 @@ def path_loo_soft_error_gap(
         1 - outputs.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
         for outputs in (found.held_out, found.trained)
     )
-    return _mean(after - before)
+    return mean_estimate(after - before)
 
 
-def _mean(values: Float[Tensor, " n"]) -> Estimate:
+def mean_estimate(values: Float[Tensor, " n"]) -> Estimate:
+    """The mean, with its standard error."""
     return Estimate(float(values.mean()), float(values.std() / math.sqrt(len(values))))
 
 
@@ -104,7 +106,7 @@ def path_end_loo_gap(final_held_out: HeldOut, trajectory: Trajectory, train: Spl
     labels = train.labels[: len(final_held_out.trained)]
     outputs = (final_held_out.held_out, final_held_out.trained)
     after, before = (losses(output, labels, trajectory.loss) for output in outputs)
-    return _mean(after - before)
+    return mean_estimate(after - before)
 
 
 @measure(source=SOURCE, sign=+1, invariances=("unit_permutation",), revision=2)

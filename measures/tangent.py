@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from gapbench.measures.per_example import (
+    JACOBIAN_ENTRIES,
     Sweep,
     by_group,
     layer_sweeps,
@@ -18,7 +19,7 @@ from gapbench.measures.per_example import (
 from gapbench.measures.registry import Undefined, quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from jaxtyping import Float
     from torch import Tensor
@@ -69,28 +70,37 @@ def tangent_labels(train: Split) -> Float[Tensor, " N"]:
     return centred
 
 
-def tangent_kernel(network: nn.Module, inputs: Float[Tensor, " n *shape"]) -> Float[Tensor, "N N"]:
-    """K = J Jᵀ for the logits of these inputs, N = n · classes, example by example.
+def tangent_kernel(
+    network: nn.Module, inputs: Float[Tensor, " n *shape"], scales: Mapping[str, Tensor] | None = None
+) -> Float[Tensor, "N N"]:
+    """K = J Jᵀ for the logits of these inputs, N = n · classes, example by example; J M Jᵀ with ``scales``.
+
+    ``scales``: the diagonal of M ≥ 0, a tensor for each parameter by its name.
 
     Formula: K = Σ_layers ⟨∂f_ic/∂W, ∂f_jd/∂W⟩. A linear layer adds (a_i·a_j + 1)(δ_ic·δ_jd) with its inputs a and the
     output gradients δ of one backward sweep a class (the 1 only where there is a bias); a layer with several
     positions (a convolution, or linear on tokens) adds the products of its per-example weight gradients, or contracts
     over positions, whichever costs less; any other parameter its own Jacobian. No two layers' gradients are in memory
-    at once.
+    at once. With M, a linear layer adds Σ_o δ_ic,o δ_jd,o (Σ_k M_ok a_ik a_jk + M_o), one example a time; all else adds
+    the products of its gradients times √M.
     """
     layers = single_use_layers(network, inputs[:1])
     sweeps = layer_sweeps(network, layers, inputs, _unit_columns)
     examples, classes = len(inputs), _classes(network, inputs)
     kernel = torch.zeros(examples, classes, examples, classes, dtype=inputs.dtype)
+    roots = {id(p): scales[name].sqrt() for name, p in network.named_parameters()} if scales is not None else {}
     for sweep in sweeps:
-        if isinstance(sweep.layer, nn.Linear) and sweep.inputs.ndim == 2:
+        if scales is not None:
+            _add_scaled(kernel, sweep, roots)
+        elif isinstance(sweep.layer, nn.Linear) and sweep.inputs.ndim == 2:
             _add_linear(kernel, sweep)
         else:
             _add_by_position(kernel, sweep)
     features: dict[str, list[Tensor]] = {}
     for _, found in other_jacobians(network, layers, inputs):
         for name, columns in found.items():
-            features.setdefault(name, []).append(columns)
+            root = roots.get(id(network.get_parameter(name)))
+            features.setdefault(name, []).append(columns if root is None else columns * root.flatten())
     for name in list(features):
         _add_features(kernel, torch.cat(features.pop(name)))
     return _mirrored(kernel.view(examples * classes, examples * classes))
@@ -137,6 +147,33 @@ def _add_linear(kernel: Tensor, sweep: Sweep) -> None:
         gram = inputs[rows] @ inputs[: rows.stop].T + float(sweep.layer.bias is not None)
         block = products.view(-1, classes, rows.stop, classes)
         kernel[rows, :, : rows.stop].addcmul_(block, gram[:, None, :, None])
+
+
+def _add_scaled(kernel: Tensor, sweep: Sweep, roots: Mapping[int, Tensor]) -> None:
+    layer = sweep.layer
+    root = roots[id(layer.weight)]
+    bias = None if layer.bias is None else roots[id(layer.bias)]
+    if isinstance(layer, nn.Linear) and sweep.inputs.ndim == 2:
+        inputs, deltas, scale = sweep.inputs, sweep.deltas.transpose(0, 1), root.square().T
+        for i in range(len(inputs)):
+            gram = (inputs[: i + 1] * inputs[i]) @ scale
+            if bias is not None:
+                gram += bias.square()
+            images = deltas[i] * gram.unsqueeze(1)
+            kernel[i, :, : i + 1] += (images @ deltas[: i + 1].mT).transpose(0, 1)
+        return
+    columns, deltas = by_group(sweep)
+    deltas = deltas.permute(1, 2, 0, 3, 4).contiguous()
+    examples, groups, classes, channels, _ = deltas.shape
+    root = root.reshape(groups, channels, -1)
+    size = max(1, JACOBIAN_ENTRIES // (examples * groups * classes * root.shape[2]))
+    for start in range(0, channels, size):
+        part = slice(start, start + size)
+        gradients = deltas[:, :, :, part].flatten(2, 3) @ columns.mT
+        scaled = gradients.view(examples, groups, classes, -1) * root[:, part].flatten(1).unsqueeze(1)
+        _add_features(kernel, scaled.transpose(1, 2).flatten(2))
+    if bias is not None:
+        _add_features(kernel, deltas.sum(dim=4).transpose(1, 2).flatten(2) * bias)
 
 
 def _add_by_position(kernel: Tensor, sweep: Sweep) -> None:

@@ -26,6 +26,16 @@ def flatten(network: nn.Module) -> tuple[Float[Tensor, " parameters"], Float[Ten
     return values, gradients
 
 
+def by_name(network: nn.Module, vector: Float[Tensor, " parameters"]) -> dict[str, Tensor]:
+    """Copies of the pieces of a vector that is laid out as `flatten` does, in the shapes of the parameters."""
+    found, start = {}, 0
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            found[name] = _view(vector, start, parameter.shape).clone(memory_format=torch.contiguous_format)
+            start += parameter.numel()
+    return found
+
+
 def _view(vector: Tensor, start: int, shape: torch.Size) -> Tensor:
     piece = vector[start : start + shape.numel()]
     if len(shape) == 4:

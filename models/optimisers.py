@@ -87,6 +87,10 @@ class Adam:
         self.values.addcdiv_(self.mean, scale, value=-rate)
         return rate * float(torch.linalg.vector_norm(torch.div(self.mean, scale, out=scale)))
 
+    def preconditioner(self) -> Float[Tensor, " p"]:
+        """What the mean gradient of the last step was multiplied by, before the step size; not before a first step."""
+        return self._scale().reciprocal_()
+
     def _decay(self) -> None:
         if self.spec.weight_decay:
             self.gradients.add_(self.values, alpha=self.spec.weight_decay)

@@ -20,9 +20,9 @@ from gapbench.models.augment import augmentation
 from gapbench.models.build import ARCHITECTURES, Architecture, build
 from gapbench.models.chain import chain
 from gapbench.models.early_stopping import Best, fitted_part, held_out_part
-from gapbench.models.flat import flatten
+from gapbench.models.flat import by_name, flatten
 from gapbench.models.losses import Loss, loss_named
-from gapbench.models.optimisers import GatedAdamW, MomentumSGD, optimiser
+from gapbench.models.optimisers import Adam, AdamW, GatedAdamW, MomentumSGD, Optimiser, optimiser
 from gapbench.models.sharpness_aware import SharpnessAware
 from gapbench.models.spec import RunSpec
 from gapbench.models.trained import Checkpoint, History, Outcome, TestResults, Trained, Trajectory
@@ -77,7 +77,7 @@ def train(
     curve = _Curve(network, objective, inputs, sample.labels)
     states = {0: initial} if 0 in trajectory_epochs else {}
     path = [Checkpoint(0, 0.0, initial)] if checkpoints else []
-    best = Best(spec.patience)
+    best, end = Best(spec.patience), None
     step = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(*seeds, "dropout"))
@@ -98,7 +98,11 @@ def train(
                 opened += rule.gate_open if isinstance(rule, GatedAdamW) else 0.0
                 step += 1
                 if checkpoints and step >= CHECKPOINT_RATIO * path[-1].steps:
-                    path.append(Checkpoint(step, step * rule.step_size, _copy_state(network)))
+                    path.append(_checkpoint(step, rule, network))
+            if checkpoints and epoch == 1:
+                # Before, the running squares of the gradient have not seen every example; some are 0.
+                scales = _preconditioner(rule, network)
+                path = [replace(point, preconditioner=scales) for point in path]
             loss = curve.extend(len(batches), length, rule.step_size, opened / len(batches))
             if epoch in trajectory_epochs:
                 states[epoch] = _copy_state(network)
@@ -108,6 +112,7 @@ def train(
                 error = _error(_outputs(network, held_out.inputs).argmax(dim=1) == held_out.labels)
                 if best.improves(error):
                     best = Best(spec.patience, error, epoch, _copy_state(network))
+                    end = _checkpoint(step, rule, network) if checkpoints else None
             if loss <= spec.stop_loss_nats or not math.isfinite(loss) or (held_out and best.is_over(epoch)):
                 break
     seconds = time.perf_counter() - started
@@ -121,10 +126,11 @@ def train(
     final.load_state_dict(_copy_state(network))
     final.eval()
     if checkpoints and path[-1].steps < step:
-        path.append(Checkpoint(step, step * rule.step_size, _copy_state(network)))
+        path.append(end or _checkpoint(step, rule, network))
     sgd = isinstance(rule, MomentumSGD)
-    momentum = spec.momentum if sgd else 0.0
-    trajectory = Trajectory(states, tuple(path), momentum, spec.weight_decay, not sgd, spec.loss)
+    momentum = spec.momentum if sgd else rule.betas[0] if isinstance(rule, Adam) else 0.0
+    decoupled = isinstance(rule, AdamW)
+    trajectory = Trajectory(states, tuple(path), momentum, spec.weight_decay, not sgd, spec.loss, decoupled)
     trained = Trained(final, initial, sample, history, trajectory if states or path else None)
     return trained, *outcome(spec, network, test, history, seconds)
 
@@ -245,6 +251,14 @@ def _outputs(network: nn.Module, inputs: Tensor) -> Tensor:
 
 def _channels_last(inputs: Tensor) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+
+def _checkpoint(step: int, rule: Optimiser, network: nn.Module) -> Checkpoint:
+    return Checkpoint(step, step * rule.step_size, _copy_state(network), _preconditioner(rule, network))
+
+
+def _preconditioner(rule: Optimiser, network: nn.Module) -> Mapping[str, Tensor] | None:
+    return by_name(network, rule.preconditioner()) if isinstance(rule, Adam) else None
 
 
 def _copy_state(network: nn.Module) -> dict[str, Tensor]:

@@ -44,11 +44,17 @@ class History:
 @dataclass(frozen=True)
 class Checkpoint:
     """A point of the training path: the state dict after ``steps`` steps, whose effective sizes add up to
-    ``step_size`` (see `History`)."""
+    ``step_size`` (see `History`).
+
+    ``preconditioner``: of steps that are not along the gradient but along its running mean times a positive factor a
+    parameter, the factors of the last step before the point, by the parameters' names: 1/(√ŝ + ε) for Adam. Of points
+    in the first epoch, those at its end: only then has the running mean ŝ seen every example.
+    """
 
     steps: int
     step_size: float
     state: Mapping[str, Tensor]
+    preconditioner: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,9 @@ class Trajectory:
     ``states[e]`` is the state dict after epoch e. ``checkpoints``: the initial network, then steps that grow by
     `models.train.CHECKPOINT_RATIO`, then the end; empty where they were not asked for. ``momentum`` and
     ``weight_decay`` are β and λ of the steps v ← βv + g + λw, w ← w − ηv; ``preconditioned`` says that the steps are
-    not along the gradient (Adam). ``loss`` names the loss (`models.losses`).
+    not along the gradient: those of Adam are along M v/(1−βᵗ), v ← βv + (1−β)g with its β₁ for β, where checkpoints
+    have their `Checkpoint.preconditioner` M. ``decoupled`` says that λw is not part of g but ηλw of the step itself
+    (AdamW). ``loss`` names the loss (`models.losses`).
     """
 
     states: Mapping[int, Mapping[str, Tensor]]
@@ -67,6 +75,7 @@ class Trajectory:
     weight_decay: float = 0.0
     preconditioned: bool = False
     loss: str = "cross_entropy"
+    decoupled: bool = False
 
 
 @dataclass(frozen=True)

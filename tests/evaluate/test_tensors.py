@@ -60,6 +60,24 @@ def test_checkpoints_and_the_rule_of_the_steps_come_back() -> None:
         assert all(torch.equal(point.state[name], expected.state[name]) for name in NAMES)
 
 
+def test_preconditioners_come_back_of_the_parameters_that_have_one() -> None:
+    scale = {name: _state(7)[name] for name in NAMES[:2]}
+    points = (
+        Checkpoint(0, 0.0, _state(1), scale),
+        Checkpoint(3, 0.3, _state(2), scale),
+        Checkpoint(20, 1.0, _state(3)),
+    )
+    trajectory = Trajectory({2: _state(4)}, points, preconditioned=True, decoupled=True)
+    found = tensors.trajectory(tensors.trajectory_content(trajectory), NAMES)
+    assert found.decoupled
+    assert list(found.states) == [2]
+    for point in found.checkpoints[:2]:
+        assert point.preconditioner is not None
+        assert list(point.preconditioner) == NAMES[:2]
+        assert all(torch.equal(point.preconditioner[name], scale[name]) for name in scale)
+    assert found.checkpoints[2].preconditioner is None
+
+
 def test_a_trajectory_of_the_first_versions_can_be_read() -> None:
     """They held state dicts by epoch and nothing else."""
     found = tensors.trajectory(tensors._content({"1": _state(1)}), NAMES)

@@ -63,6 +63,54 @@ def test_points_are_made_of_the_jacobian(loss: str) -> None:
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_points_of_a_preconditioned_path_are_made_of_the_scaled_jacobian(decoupled: bool) -> None:
+    draw = generator(0, "preconditioners")
+    scaled = [
+        dataclasses.replace(
+            point, preconditioner={n: 0.1 + 5 * torch.rand(value.shape, generator=draw) for n, value in state.items()}
+        )
+        for point, state in zip(POINTS, STATES, strict=True)
+    ]
+    path = dataclasses.replace(PATH, checkpoints=tuple(scaled), preconditioned=True, decoupled=decoupled)
+    plain = points_along(small_network(5), PATH, SAMPLE, NEAR)
+    for point, unscaled, checkpoint in zip(
+        points_along(small_network(5), path, SAMPLE, NEAR), plain, path.checkpoints, strict=True
+    ):
+        network = small_network(5)
+        network.load_state_dict(dict(checkpoint.state))
+        assert checkpoint.preconditioner is not None
+        metric = torch.cat([scale.double().flatten() for scale in checkpoint.preconditioner.values()])
+        weights = torch.cat([value.flatten() for value in checkpoint.state.values()])
+        outputs = network(INPUTS.double())
+        rows = []
+        for output in outputs[:NEAR].flatten():
+            gradients = torch.autograd.grad(output, list(network.parameters()), retain_graph=True)
+            rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
+        near = torch.stack(rows)
+        rest = LOSSES["squared"].mean(outputs[NEAR:], SAMPLE.labels[NEAR:]) * (EXAMPLES - NEAR) / EXAMPLES
+        slope = torch.cat([g.flatten() for g in torch.autograd.grad(rest, list(network.parameters()))])
+        torch.testing.assert_close(point.kernel, (near * metric) @ near.T)
+        torch.testing.assert_close(point.others.flatten(), -near @ (metric * slope))
+        fading = weights if decoupled else metric * weights
+        torch.testing.assert_close(point.decay.flatten(), -0.01 * near @ fading)
+        torch.testing.assert_close(point.outputs, unscaled.outputs)
+        assert not torch.allclose(point.others, unscaled.others, rtol=0.05)
+
+
+def test_a_parameter_that_was_not_trained_moves_nothing() -> None:
+    network = small_network(5)
+    network[0].requires_grad_(False)
+    trained = {n: torch.ones_like(p) for n, p in network.named_parameters() if p.requires_grad}
+    path = dataclasses.replace(
+        PATH, checkpoints=tuple(dataclasses.replace(p, preconditioner=trained) for p in POINTS), preconditioned=True
+    )
+    point = next(points_along(network, path, SAMPLE, NEAR))
+    network.load_state_dict(dict(POINTS[0].state))
+    features = torch.cat([network[:2](INPUTS[:NEAR].double()), torch.ones(NEAR, 1)], dim=1).detach()
+    torch.testing.assert_close(point.kernel, torch.kron(features @ features.T, torch.eye(CLASSES).double()))
+
+
 def test_legs_are_means_of_their_ends() -> None:
     points = kernel_path(small_network(5), PATH, SAMPLE)
     assert points[0].outputs.shape == (EXAMPLES, CLASSES)
@@ -76,7 +124,7 @@ def test_legs_are_means_of_their_ends() -> None:
 def test_what_no_kernel_describes_is_undefined() -> None:
     for trajectory, message in (
         (Trajectory({}), "no checkpoints were kept"),
-        (dataclasses.replace(PATH, preconditioned=True), "Adam"),
+        (dataclasses.replace(PATH, preconditioned=True), "was not kept on the path"),
     ):
         with pytest.raises(Undefined, match=message):
             kernel_path(small_network(5), trajectory, SAMPLE)

@@ -167,3 +167,31 @@ def test_the_replay_is_put_back_on_the_path_at_the_end_of_each_leg(case: Case) -
     put_back = replay([wrong[0]], start, gradient, left_out)
     kept_distance, distance = (found[..., :4] - found[..., 4:5] for found in (put_back, first))
     torch.testing.assert_close(kept_distance, distance, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [EXAMPLES, 5])
+def test_adam_with_its_preconditioner_held_equals_retraining_without_the_examples(case: Case, count: int) -> None:
+    """Brute force: a linear model descends by Adam's bias-corrected mean times a fixed M, with each fold left out."""
+    loss, gradient = case
+    metric, beta, steps, rate = 0.2 + 3 * draw(CLASSES, INPUTS, name="metric").square(), 0.9, 40, 0.1 * STEP
+
+    def retrained_by_adam(kept: Tensor) -> Tensor:
+        weights, mean = START.clone(), torch.zeros_like(START)
+        for step in range(1, steps + 1):
+            outputs = SAMPLE[kept] @ weights.T
+            residuals = outputs - TARGETS[kept] if loss == "squared" else outputs.softmax(dim=1) - TARGETS[kept]
+            mean = beta * mean + (1 - beta) * residuals.T @ SAMPLE[kept] / int(kept.sum())
+            weights = weights - rate * metric * mean / (1 - beta**step)
+        return weights
+
+    kernel = torch.einsum("ik,ck,jk,cd->icjd", SAMPLE, metric, SAMPLE, torch.eye(CLASSES, dtype=torch.float64))
+    kernel = kernel.reshape(EXAMPLES * CLASSES, EXAMPLES * CLASSES)
+    left_out, legs = folds(EXAMPLES, count), [Leg(kernel, rate * 15, 15), Leg(kernel, rate * 25, 25)]
+    options: dict[str, Any] = {"momentum": beta, "corrected": True}
+    found = held_out(replay(legs, SAMPLE @ START.T, gradient, left_out, **options), left_out)
+    expected = torch.zeros_like(found)
+    for fold in left_out.T:
+        expected[fold == 1] = SAMPLE[fold == 1] @ retrained_by_adam(fold == 0).T
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+    plain = held_out(replay(legs, SAMPLE @ START.T, gradient, left_out, momentum=beta), left_out)
+    assert float((plain - found).abs().max()) > 1e-3, "the positive control: the correction matters"

@@ -317,3 +317,30 @@ def test_random_labels_change_nothing_of_the_first_kernel_but_all_that_sees_labe
     for before, after in zip(read(entries, BUILT_IN, own), read(entries, BUILT_IN, other), strict=True):
         assert before.value is not None, before.reason
         assert before.value != pytest.approx(after.value, rel=1e-3), before.measure
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "rate", "batch", "decay", "loss"),
+    [
+        ("adamw", 1e-3, 48, 0.1, "squared"),
+        ("adam", 1e-3, 48, 0.01, "cross_entropy"),
+        ("rmsprop", 3e-4, 48, 0.0, "squared"),
+        ("adamw", 1e-3, 12, 0.0, "cross_entropy"),
+    ],
+)
+def test_the_path_of_adaptive_steps_is_explained_by_its_preconditioned_kernels(
+    optimiser: str, rate: float, batch: int, decay: float, loss: str
+) -> None:
+    """Full batch and mini-batches; along plain kernels, in the same time, it is not."""
+    data = DataSpec("digits", train_size=48)
+    spec = RunSpec(data, "mlp", 24, 1, rate, batch, momentum=0.0, optimiser=optimiser, weight_decay=decay)
+    trained = run(dataclasses.replace(spec, loss=loss, max_epochs=150, stop_loss_nats=0.02))
+    trajectory = trained.trajectory
+    assert trajectory is not None
+    points = kernel_path(trained.network, trajectory, trained.train)
+    residual = path_held_out(points, trajectory, trained.train)(8).residual
+    assert residual < 0.1
+    plain = tuple(dataclasses.replace(p, preconditioner=None) for p in trajectory.checkpoints)
+    unscaled = dataclasses.replace(trajectory, checkpoints=plain, preconditioned=False)
+    points = kernel_path(trained.network, unscaled, trained.train)
+    assert path_held_out(points, unscaled, trained.train)(8).residual > 2 * residual, "the positive control"

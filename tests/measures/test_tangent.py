@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -152,3 +154,38 @@ def test_labels_are_centred_in_the_kernels_order() -> None:
     torch.testing.assert_close(found.sum(dim=0), torch.zeros(3, dtype=torch.float64))
     with pytest.raises(Undefined, match="all have the label 1"):
         tangent_labels(Split(torch.zeros(4, 1), torch.ones(4, dtype=torch.int64), 3))
+
+
+class Tokens(nn.Module):
+    """A linear layer at several positions, and a grouped convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.grouped, self.last = nn.Linear(4, 6), nn.Conv1d(6, 4, 2, groups=2), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = torch.tanh(self.first(x.view(-1, 3, 4)))
+        return self.last(torch.tanh(self.grouped(tokens.mT)).flatten(1))
+
+
+@pytest.mark.parametrize("entries", [2**26, 200])
+@pytest.mark.parametrize("make", [mlp, lambda: mlp(bias=False), cnn, norm, lambda: initialised(Twice()), Tokens])
+def test_a_preconditioned_kernel_is_that_of_scaled_parameters(
+    make: Callable[[], nn.Module], entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """J M Jᵀ from the whole Jacobian; a factor of 0 takes a parameter out."""
+    monkeypatch.setattr(tangent, "JACOBIAN_ENTRIES", entries)
+    net, draws = make().double(), generator(3, "scales")
+    shape = {"Sequential": (1, 6, 6), "Tokens": (12,)}.get(type(net).__name__, (4,))
+    shape = (4,) if isinstance(net, nn.Sequential) and isinstance(net[0], nn.Linear) else shape
+    inputs = torch.randn(5, *shape, dtype=torch.float64, generator=draws)
+    scales = {n: torch.rand(p.shape, dtype=torch.float64, generator=draws) ** 3 for n, p in net.named_parameters()}
+    next(iter(scales.values()))[0] = 0
+    rows = []
+    for output in net(inputs).flatten():
+        gradients = torch.autograd.grad(output, list(net.parameters()), retain_graph=True)
+        rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    jacobian, metric = torch.stack(rows), torch.cat([scale.flatten() for scale in scales.values()])
+    found = tangent_kernel(net, inputs, scales)
+    torch.testing.assert_close(found, (jacobian * metric) @ jacobian.T, rtol=1e-9, atol=1e-11)
+    assert not torch.allclose(found, tangent_kernel(net, inputs), rtol=0.05), "the positive control: M matters"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import random
+from typing import Any
 
 import numpy
 import pytest
@@ -14,9 +15,10 @@ from torch.nn.functional import cross_entropy
 from gapbench.datasets.errors import InputError
 from gapbench.datasets.load import load
 from gapbench.datasets.spec import DataSpec, Split
+from gapbench.models import train as train_module
 from gapbench.models.build import build
-from gapbench.models.flat import flatten
-from gapbench.models.optimisers import optimiser
+from gapbench.models.flat import by_name, flatten
+from gapbench.models.optimisers import Adam, Optimiser, optimiser
 from gapbench.models.spec import RunSpec
 from gapbench.models.train import gradient, train
 
@@ -146,6 +148,12 @@ def test_update_rules_equal_those_of_torch(name: str, decay: float, architecture
         reference.step()
     for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    if isinstance(rule, Adam):
+        correction = 1 if name == "rmsprop" else 1 - 0.999 ** len(sample.labels.split(16))
+        scales = by_name(mine, rule.preconditioner())
+        for (key, _), other in zip(mine.named_parameters(), theirs.parameters(), strict=True):
+            square = reference.state[other]["square_avg" if name == "rmsprop" else "exp_avg_sq"]
+            torch.testing.assert_close(scales[key], 1 / ((square / correction).sqrt() + 1e-8), rtol=1e-6, atol=1e-12)
 
 
 def test_unknown_names_are_refused_with_the_closest() -> None:
@@ -205,3 +213,69 @@ def test_the_rounding_of_bfloat16_is_that_of_eight_bits() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(InputError, match="unknown precision 'bfloat61'; did you mean bfloat16"):
         train(dataclasses.replace(MLP, precision="bfloat61"), load(DATA))
+
+
+@pytest.mark.parametrize(
+    ("name", "momentum", "decoupled"),
+    [("adam", 0.9, False), ("adamw", 0.9, True), ("gated_adamw", 0.9, True), ("rmsprop", 0.0, False)],
+)
+def test_checkpoints_keep_what_the_steps_were_scaled_by(
+    name: str, momentum: float, decoupled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules: list[Adam] = []
+
+    def kept(*arguments: Any) -> Optimiser:
+        rule = optimiser(*arguments)
+        assert isinstance(rule, Adam)
+        rules.append(rule)
+        return rule
+
+    monkeypatch.setattr(train_module, "optimiser", kept)
+    spec = dataclasses.replace(CNN, optimiser=name, learning_rate=0.002, momentum=0.0, batch_size=8, max_epochs=3)
+    one, three = (
+        train(dataclasses.replace(spec, max_epochs=epochs), load(DATA), checkpoints=True)[0] for epochs in (1, 3)
+    )
+    assert one.trajectory is not None
+    trajectory = three.trajectory
+    assert trajectory is not None
+    assert (trajectory.preconditioned, trajectory.momentum, trajectory.decoupled) == (True, momentum, decoupled)
+    for trained, rule in zip((one, three), rules, strict=True):
+        assert trained.trajectory is not None
+        last = trained.trajectory.checkpoints[-1].preconditioner
+        assert last is not None
+        expected = by_name(trained.network, rule.preconditioner())
+        assert list(last) == [name for name, _ in trained.network.named_parameters()]
+        assert all(torch.equal(last[key], scale) for key, scale in expected.items())
+    # In the first epoch they are those at its end; the points are those of a run of that epoch alone.
+    early = [point for point in trajectory.checkpoints if point.steps <= 8]
+    assert len(early) > 3
+    end = one.trajectory.checkpoints[-1].preconditioner
+    for point in early:
+        assert point.preconditioner is not None
+        assert end is not None
+        assert all(torch.equal(point.preconditioner[key], scale) for key, scale in end.items())
+
+
+def test_the_point_of_an_early_stop_has_the_preconditioner_of_its_step() -> None:
+    """Descent that goes on after the best epoch; a run that ends there is the oracle."""
+    noisy = dataclasses.replace(DATA, label_noise=0.5)
+    spec = dataclasses.replace(ADAM, data=noisy, max_epochs=60, patience=5, stop_loss_nats=0)
+    long, outcome, _ = train(spec, load(noisy), checkpoints=True)
+    assert outcome.epochs <= 55, "the control: this training goes back to an epoch before its last"
+    short = train(dataclasses.replace(spec, max_epochs=outcome.epochs), load(noisy), checkpoints=True)[0]
+    ends = []
+    for trained in (long, short):
+        assert trained.trajectory is not None
+        ends.append(trained.trajectory.checkpoints[-1])
+    assert ends[0].steps == ends[1].steps == outcome.steps
+    assert ends[0].preconditioner is not None
+    assert ends[1].preconditioner is not None
+    for name, scale in ends[0].preconditioner.items():
+        assert torch.equal(scale, ends[1].preconditioner[name])
+
+
+def test_plain_descent_has_no_preconditioner() -> None:
+    trajectory = train(dataclasses.replace(MLP, max_epochs=2), load(DATA), checkpoints=True)[0].trajectory
+    assert trajectory is not None
+    assert not trajectory.preconditioned
+    assert all(point.preconditioner is None for point in trajectory.checkpoints)
