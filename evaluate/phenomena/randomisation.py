@@ -59,8 +59,9 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Settings:
-    """The architectures, their training, the levels of label corruption, and which architectures meet them."""
+    """The images, the architectures, their training, the levels of label corruption, and which architectures meet them."""
 
+    data: str
     architectures: tuple[Architecture, ...]
     train_size: int
     test_size: int | None
@@ -94,7 +95,7 @@ def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
     kind, seed = cell.where["randomisation"], cell.where["seed"]
     changes = RANDOMISATIONS.get(kind) or ({} if kind == TRUE else {"label_noise": float(kind.rpartition(" ")[2])})
     data = DataSpec(
-        "cifar10", settings.train_size, seed=bench.derived("data", seed), test_size=settings.test_size, **changes
+        settings.data, settings.train_size, seed=bench.derived("data", seed), test_size=settings.test_size, **changes
     )
     spec = RunSpec(
         data=data,
@@ -181,8 +182,26 @@ SIX = (MLP1, MLP3, CNN, ALEXNET, INCEPTION, INCEPTION_NORM)
 RANDOMISATION = Phenomenon(
     name="randomisation",
     source="zhang2017, figure 1 and table 1",
-    quick=Settings(SIX, 80, 500, 20, 300, (0.25, 0.75), ("MLP 1x512", "CNN"), 3),
+    quick=Settings(
+        "mnist",
+        (
+            MLP1,
+            MLP3,
+            replace(CNN, width=16),
+            replace(ALEXNET, width=12),
+            replace(INCEPTION, width=12),
+            replace(INCEPTION_NORM, width=12),
+        ),
+        200,
+        500,
+        20,
+        100,
+        (0.25, 0.75),
+        ("MLP 1x512", "CNN"),
+        3,
+    ),
     full=Settings(
+        "cifar10",
         (
             MLP1,
             MLP3,

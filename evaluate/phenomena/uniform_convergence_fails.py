@@ -12,6 +12,9 @@ Rule: (1) networks: the exponents in n of both spectral bounds of the registry (
 that of the gap in error has one below 0, over seeds; (2) linear: at the largest n, the test error has an interval
 below 0.05 and the error on the mirrored training set (the noise coordinates negated, which leaves the law unchanged)
 one above 0.95, with training error 0.
+
+Tried: with training to a fixed loss of 0.002 nats, a margin of about 6, the spectral bound fell with n, with an
+exponent of −.165 [−.179, −.151]. The paper trains to a margin of 10 on 99 % of the examples, and so does this now.
 """
 
 from __future__ import annotations
@@ -22,15 +25,24 @@ from dataclasses import dataclass
 
 import numpy
 import pandas
+import torch
+from torch import Generator, nn
+from torch.nn.functional import cross_entropy
 
-from gapbench.datasets.spec import DataSpec
-from gapbench.evaluate.phenomena.bench import MEASURE, Bench
+from gapbench.datasets.spec import DataSpec, Split
+from gapbench.evaluate.phenomena.bench import MEASURE, Bench, error, outputs
 from gapbench.evaluate.phenomena.following import chosen
 from gapbench.evaluate.phenomena.intervals import mean_interval, share_interval, slope_interval
 from gapbench.evaluate.phenomena.phenomenon import Beside, Cell, Follow, Panel, Phenomenon, Row
 from gapbench.evaluate.phenomena.verdict import Verdict, above, at_least, below, shown, verdict
+from gapbench.measures.margins import label_margins
+from gapbench.models.build import build
+from gapbench.models.flat import flatten
+from gapbench.models.optimisers import optimiser
 from gapbench.models.spec import RunSpec
+from gapbench.models.trained import Trained
 
+MARGIN, SHARE = 10.0, 0.99
 NETWORK, LINEAR = "network", "linear"
 BOUNDS = ("bartlett_foster_telgarsky", "neyshabur_pac_spectral")
 READ = (
@@ -59,7 +71,7 @@ class Settings:
     sizes: tuple[int, ...]
     width: int
     depth: int
-    stop_loss_nats: float
+    epochs: int
     seeds: int
     linear_sizes: tuple[int, ...]
     dimensions_an_example: int
@@ -88,11 +100,7 @@ def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
 
 
 def network(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
-    """A perceptron trained by SGD (rate 0.1, batches of 64, no momentum) to a fixed small loss, and its bounds.
-
-    A fixed loss stands for the paper's fixed margin of 10 on 99 % of the examples: of ``stop_loss_nats`` nats a margin
-    of about −ln of it is usual. The bounds divide by the margin that was reached.
-    """
+    """A perceptron trained by SGD (rate 0.1, batches of 64, no momentum) to the paper's margin, and its bounds."""
     data = DataSpec(settings.data, n, seed=bench.derived("data", seed), test_size=settings.test_size)
     spec = RunSpec(
         data=data,
@@ -102,24 +110,53 @@ def network(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
         learning_rate=0.1,
         batch_size=min(64, n),
         momentum=0.0,
-        stop_loss_nats=settings.stop_loss_nats,
-        max_epochs=20_000,
+        max_epochs=settings.epochs,
         seed=seed,
         root_seed=bench.seed,
     )
-    trained, outcome = bench.train(spec)
+    train, test = bench.load(data)
+    trained, epochs = fit(spec, train, bench.generator("start", n, seed), bench.generator("order", n, seed))
     readings = bench.read(trained, READ)
     complexity = {name: readings.get(f"{MEASURE}{name}", math.nan) for name in (*BOUNDS, "frobenius_distance")}
+    test_error = error(trained.network, test)
     return {
         # The first is itself a root of a squared complexity, as its paper's bound is linear in it.
         "spectral_bound": complexity[BOUNDS[0]] / math.sqrt(n),
         "pac_bayes_bound": math.sqrt(complexity[BOUNDS[1]] / n),
         "distance": math.sqrt(complexity["frobenius_distance"]),
-        "gap": outcome.error_gap,
-        "test_error": outcome.test_error,
-        "converged": outcome.converged,
+        "gap": test_error - error(trained.network, train),
+        "test_error": test_error,
+        "epochs": epochs,
+        "share_at_margin": share_at_margin(trained.network, train),
         **readings,
     }
+
+
+def fit(spec: RunSpec, train: Split, start: Generator, order: Generator) -> tuple[Trained, int]:
+    """Train until a share of `SHARE` of the examples has a margin of at least `MARGIN`; the network and its epochs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        network = build(spec, tuple(train.inputs.shape[1:]), train.classes, start)
+        initial = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        values, gradients = flatten(network)
+        rule, epoch = optimiser(spec, values, gradients), 0
+        while epoch < spec.max_epochs and share_at_margin(network, train) < SHARE:
+            epoch += 1
+            for rows in torch.split(torch.randperm(len(train), generator=order), spec.batch_size):
+                rule.before_backward()
+                cross_entropy(network(train.inputs[rows]), train.labels[rows]).backward()  # type: ignore[no-untyped-call]
+                rule.step()
+    finally:
+        torch.set_num_threads(threads)
+    trained = build(spec, tuple(train.inputs.shape[1:]), train.classes, start)
+    trained.load_state_dict(network.state_dict())
+    return Trained(trained.eval(), initial, train), epoch
+
+
+def share_at_margin(network: nn.Module, sample: Split) -> float:
+    """The share of a sample whose margin, the output of its label less the largest other, is at least `MARGIN`."""
+    return float((label_margins(outputs(network, sample.inputs), sample.labels) >= MARGIN).double().mean())
 
 
 def linear(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
@@ -179,8 +216,8 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 UNIFORM_CONVERGENCE_FAILS = Phenomenon(
     name="uniform_convergence_fails",
     source="nagarajan2019uniform",
-    quick=Settings("mnist", (128, 256, 512, 1024, 2048), 128, 3, 0.002, 5, (32, 128, 512), 40, 2000),
-    full=Settings("mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 0.0001, 10, (32, 128, 512, 2048), 40, None),
+    quick=Settings("mnist", (128, 256, 512, 1024, 2048), 128, 3, 20_000, 5, (32, 128, 512), 40, 2000),
+    full=Settings("mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 20_000, 10, (32, 128, 512, 2048), 40, None),
     cells=cells,
     run=run,
     judge=judge,
