@@ -13,8 +13,12 @@ that of the gap in error has one below 0, over seeds; (2) linear: at the largest
 below 0.05 and the error on the mirrored training set (the noise coordinates negated, which leaves the law unchanged)
 one above 0.95, with training error 0.
 
-Tried: with training to a fixed loss of 0.002 nats, a margin of about 6, the spectral bound fell with n, with an
-exponent of −.165 [−.179, −.151]. The paper trains to a margin of 10 on 99 % of the examples, and so does this now.
+Tried: with batches of 64 and training to a fixed loss of 0.002 nats, a margin of about 6, the spectral bound fell with
+n, with an exponent of −.165 [−.179, −.151]; to a margin of 5 on 99 % of the examples it fell too (116 to 88 from n =
+128 to 512, one run of five layers of 128 units), though the distance grew. The paper takes one example a step, at rate
+.1, to a margin of 10 on 99 % of the examples (as recalled), and the full settings do. On images of unit variance a
+pixel, as here, rate .1 diverges; the rate .01 moves the first layer as .1 does on pixels from 0 to 1. The quick
+settings stop at a margin of 5: a run to 10 takes hundreds of epochs at n = 128.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ from gapbench.models.optimisers import optimiser
 from gapbench.models.spec import RunSpec
 from gapbench.models.trained import Trained
 
-MARGIN, SHARE = 10.0, 0.99
+SHARE = 0.99
 NETWORK, LINEAR = "network", "linear"
 BOUNDS = ("bartlett_foster_telgarsky", "neyshabur_pac_spectral")
 READ = (
@@ -65,12 +69,17 @@ READ = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The networks' data, sizes, width, depth and seeds; the sizes and dimensions a example of the linear problem."""
+    """The networks' data, sizes, width, depth, rate, batches, margin, most epochs and seeds; the sizes, and the
+    dimensions an example, of the linear problem.
+    """
 
     data: str
     sizes: tuple[int, ...]
     width: int
     depth: int
+    learning_rate: float
+    batch_size: int
+    margin: float
     epochs: int
     seeds: int
     linear_sizes: tuple[int, ...]
@@ -100,22 +109,24 @@ def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
 
 
 def network(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
-    """A perceptron trained by SGD (rate 0.1, batches of 64, no momentum) to the paper's margin, and its bounds."""
+    """A perceptron trained by SGD without momentum to a fixed margin, and its bounds."""
     data = DataSpec(settings.data, n, seed=bench.derived("data", seed), test_size=settings.test_size)
     spec = RunSpec(
         data=data,
         architecture="mlp",
         width=settings.width,
         depth=settings.depth,
-        learning_rate=0.1,
-        batch_size=min(64, n),
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
         momentum=0.0,
         max_epochs=settings.epochs,
         seed=seed,
         root_seed=bench.seed,
     )
     train, test = bench.load(data)
-    trained, epochs = fit(spec, train, bench.generator("start", n, seed), bench.generator("order", n, seed))
+    trained, epochs = fit(
+        spec, train, settings.margin, bench.generator("start", n, seed), bench.generator("order", n, seed)
+    )
     readings = bench.read(trained, READ)
     complexity = {name: readings.get(f"{MEASURE}{name}", math.nan) for name in (*BOUNDS, "frobenius_distance")}
     test_error = error(trained.network, test)
@@ -127,13 +138,13 @@ def network(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
         "gap": test_error - error(trained.network, train),
         "test_error": test_error,
         "epochs": epochs,
-        "share_at_margin": share_at_margin(trained.network, train),
+        "share_at_margin": share_at_margin(trained.network, train, settings.margin),
         **readings,
     }
 
 
-def fit(spec: RunSpec, train: Split, start: Generator, order: Generator) -> tuple[Trained, int]:
-    """Train until a share of `SHARE` of the examples has a margin of at least `MARGIN`; the network and its epochs."""
+def fit(spec: RunSpec, train: Split, margin: float, start: Generator, order: Generator) -> tuple[Trained, int]:
+    """Train until a share of `SHARE` of the examples has at least this margin; the network and its epochs."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -141,7 +152,7 @@ def fit(spec: RunSpec, train: Split, start: Generator, order: Generator) -> tupl
         initial = {name: value.detach().clone() for name, value in network.state_dict().items()}
         values, gradients = flatten(network)
         rule, epoch = optimiser(spec, values, gradients), 0
-        while epoch < spec.max_epochs and share_at_margin(network, train) < SHARE:
+        while epoch < spec.max_epochs and share_at_margin(network, train, margin) < SHARE:
             epoch += 1
             for rows in torch.split(torch.randperm(len(train), generator=order), spec.batch_size):
                 rule.before_backward()
@@ -154,9 +165,9 @@ def fit(spec: RunSpec, train: Split, start: Generator, order: Generator) -> tupl
     return Trained(trained.eval(), initial, train), epoch
 
 
-def share_at_margin(network: nn.Module, sample: Split) -> float:
-    """The share of a sample whose margin, the output of its label less the largest other, is at least `MARGIN`."""
-    return float((label_margins(outputs(network, sample.inputs), sample.labels) >= MARGIN).double().mean())
+def share_at_margin(network: nn.Module, sample: Split, margin: float) -> float:
+    """The share of a sample whose margin, the output of its label less the largest other, is at least so large."""
+    return float((label_margins(outputs(network, sample.inputs), sample.labels) >= margin).double().mean())
 
 
 def linear(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
@@ -216,8 +227,10 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 UNIFORM_CONVERGENCE_FAILS = Phenomenon(
     name="uniform_convergence_fails",
     source="nagarajan2019uniform",
-    quick=Settings("mnist", (128, 256, 512, 1024, 2048), 128, 3, 20_000, 5, (32, 128, 512), 40, 2000),
-    full=Settings("mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 20_000, 10, (32, 128, 512, 2048), 40, None),
+    quick=Settings("mnist", (128, 512, 2048), 128, 5, 0.01, 1, 5.0, 2000, 5, (32, 128, 512), 40, 2000),
+    full=Settings(
+        "mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 0.01, 1, 10.0, 2000, 10, (32, 128, 512, 2048), 40, None
+    ),
     cells=cells,
     run=run,
     judge=judge,

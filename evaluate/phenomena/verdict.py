@@ -74,10 +74,10 @@ def verdict(conditions: Iterable[Condition]) -> Verdict:
 
 
 def shown(interval: Interval) -> str:
-    """The point with its interval, three significant digits: "1.23 [1.1, 1.4]"."""
+    """The point with its interval, three significant digits: "−0.123 [−0.2, 0.1]"."""
 
     def number(value: float) -> str:
-        return "–" if not math.isfinite(value) else f"{value:.3g}"
+        return "–" if not math.isfinite(value) else f"{value:.3g}".replace("-", "−")
 
     if not math.isfinite(interval.low):
         return number(interval.point)

@@ -14,7 +14,6 @@ from gapbench.datasets.load import load
 from gapbench.datasets.spec import DataSpec
 from gapbench.evaluate.phenomena.bench import Bench
 from gapbench.evaluate.phenomena.uniform_convergence_fails import (
-    MARGIN,
     SHARE,
     UNIFORM_CONVERGENCE_FAILS,
     fit,
@@ -51,20 +50,20 @@ def test_the_share_at_the_margin_counts_examples_whose_label_leads_by_10() -> No
 
     class Leads(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            lead = torch.where(torch.arange(len(inputs)) < 30, MARGIN + 1, MARGIN - 1)
+            lead = torch.where(torch.arange(len(inputs)) < 30, 11.0, 9.0)
             return nn.functional.one_hot(train.labels, 10) * lead[:, None]
 
-    assert share_at_margin(Leads(), train) == 0.75
+    assert share_at_margin(Leads(), train, 10.0) == 0.75
 
 
 def test_training_stops_at_the_margin_and_not_before() -> None:
-    spec = RunSpec(DataSpec("digits", 50), "mlp", 32, 1, 0.1, 10, momentum=0.0, max_epochs=2000)
+    spec = RunSpec(DataSpec("digits", 50), "mlp", 64, 3, 0.3, 10, momentum=0.0, max_epochs=2000)
     train = load(spec.data)[0]
 
     def fitted(epochs: int) -> tuple[float, int]:
         start, order = (torch.Generator().manual_seed(number) for number in (0, 1))
-        trained, found = fit(dataclasses.replace(spec, max_epochs=epochs), train, start, order)
-        return share_at_margin(trained.network, train), found
+        trained, found = fit(dataclasses.replace(spec, max_epochs=epochs), train, 3.0, start, order)
+        return share_at_margin(trained.network, train, 3.0), found
 
     share, epochs = fitted(spec.max_epochs)
     assert share >= SHARE
