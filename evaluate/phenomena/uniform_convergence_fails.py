@@ -227,7 +227,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 UNIFORM_CONVERGENCE_FAILS = Phenomenon(
     name="uniform_convergence_fails",
     source="nagarajan2019uniform",
-    quick=Settings("mnist", (128, 512, 2048), 128, 5, 0.01, 1, 5.0, 2000, 5, (32, 128, 512), 40, 2000),
+    quick=Settings("mnist", (128, 512, 1024), 128, 5, 0.01, 1, 5.0, 2000, 5, (32, 128, 512), 40, 2000),
     full=Settings(
         "mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 0.01, 1, 10.0, 2000, 10, (32, 128, 512, 2048), 40, None
     ),
