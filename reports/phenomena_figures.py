@@ -96,7 +96,7 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         axes.text(at, 1.0, f" {label}", transform=axes.get_xaxis_transform(), fontsize=7, color=GREY, va="top")
     for at, label in panel.horizontals:
         axes.axhline(at, color=GREY, **_DASHES)
-        axes.text(1.0, at, label, transform=axes.get_yaxis_transform(), fontsize=7, color=GREY, ha="right", va="bottom")
+        axes.text(0.0, at, f" {label}", transform=axes.get_yaxis_transform(), fontsize=7, color=GREY, va="bottom")
     for x, y, label in panel.published:
         axes.plot(x, y, "*", color=INK, markersize=9, zorder=5)
         axes.annotate(f" {label}", (x, y), fontsize=7, color=INK, va="bottom")
