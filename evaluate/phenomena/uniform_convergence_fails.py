@@ -18,7 +18,8 @@ n, with an exponent of −.165 [−.179, −.151]; to a margin of 5 on 99 % of t
 128 to 512, one run of five layers of 128 units), though the distance grew. The paper takes one example a step, at rate
 .1, to a margin of 10 on 99 % of the examples (as recalled), and the full settings do. On images of unit variance a
 pixel, as here, rate .1 diverges; the rate .01 moves the first layer as .1 does on pixels from 0 to 1. The quick
-settings stop at a margin of 5: a run to 10 takes hundreds of epochs at n = 128.
+settings stop at a margin of 5: a run to 10 takes hundreds of epochs at n = 128. The linear problem had 40 dimensions an
+example, and a test error of .215 at the largest n, which is what 40 give: the theorem asks for more, and 400 give .006.
 """
 
 from __future__ import annotations
@@ -227,10 +228,8 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 UNIFORM_CONVERGENCE_FAILS = Phenomenon(
     name="uniform_convergence_fails",
     source="nagarajan2019uniform",
-    quick=Settings("mnist", (128, 512, 1024), 128, 5, 0.01, 1, 5.0, 2000, 5, (32, 128, 512), 40, 2000),
-    full=Settings(
-        "mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 0.01, 1, 10.0, 2000, 10, (32, 128, 512, 2048), 40, None
-    ),
+    quick=Settings("mnist", (128, 512, 1024), 128, 5, 0.01, 1, 5.0, 2000, 5, (16, 64, 256), 400, 2000),
+    full=Settings("mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 0.01, 1, 10.0, 2000, 10, (32, 128, 512), 400, None),
     cells=cells,
     run=run,
     judge=judge,
