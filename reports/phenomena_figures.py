@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from gapbench.evaluate.phenomena.following import chosen
 from gapbench.evaluate.phenomena.phenomenon import Panel
@@ -91,6 +93,9 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         axes.set_xscale("log")
     if "y" in panel.log:
         axes.set_yscale("log")
+    for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+        if scale == "log":
+            _log_ticks(axis)
     for at, label in panel.verticals:
         axes.axvline(at, color=GREY, **_DASHES)
         axes.text(at, 1.0, f" {label}", transform=axes.get_xaxis_transform(), fontsize=7, color=GREY, va="top")
@@ -107,6 +112,19 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         legend.get_title().set_fontsize(7.5)
         for text in legend.get_texts():
             text.set_fontsize(7.5)
+
+
+def _log_ticks(axis: Any) -> None:
+    # Short axes label every multiple of a power of ten, and the labels run into each other: 1, 2 and 5 are enough.
+    low, high = axis.get_view_interval()
+    places = [
+        m * 10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for m in (1, 2, 5)
+    ]
+    shown = [place for place in places if low <= place <= high]
+    if 2 <= len(shown) <= 7:
+        axis.set_major_locator(FixedLocator(shown))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _reference(panel: Panel, data: pd.DataFrame, axes: Any, palette: Any) -> None:

@@ -219,7 +219,13 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
     networks = chosen(table, {"part": NETWORK})
     where = "figure 1, as recalled"
     return [
-        Beside("exponent in n of the bounds", "0.68", where, shown(slope_interval(networks, "n", "pac_bayes_bound"))),
+        Beside(
+            "exponent in n of the bounds",
+            "0.68",
+            where,
+            f"spectral {shown(slope_interval(networks, 'n', 'spectral_bound'))}; "
+            f"PAC-Bayes {shown(slope_interval(networks, 'n', 'pac_bayes_bound'))}",
+        ),
         Beside("exponent in n of the test error", "−0.43", where, shown(slope_interval(networks, "n", "test_error"))),
         Beside("exponent in n of the distance", "0.42", where, shown(slope_interval(networks, "n", "distance"))),
     ]
@@ -228,7 +234,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 UNIFORM_CONVERGENCE_FAILS = Phenomenon(
     name="uniform_convergence_fails",
     source="nagarajan2019uniform",
-    quick=Settings("mnist", (128, 512, 1024), 128, 5, 0.01, 1, 5.0, 2000, 5, (16, 64, 256), 400, 2000),
+    quick=Settings("mnist", (128, 512, 1024, 2048), 128, 5, 0.01, 1, 5.0, 2000, 5, (16, 64, 256), 400, 2000),
     full=Settings("mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 0.01, 1, 10.0, 2000, 10, (32, 128, 512), 400, None),
     cells=cells,
     run=run,
@@ -236,7 +242,16 @@ UNIFORM_CONVERGENCE_FAILS = Phenomenon(
     beside=beside,
     panels=(
         Panel(
-            "The bound grows",
+            "Spectral bound",
+            "n",
+            "spectral_bound",
+            "training examples n",
+            "spectral bound, main term",
+            where={"part": NETWORK},
+            log="xy",
+        ),
+        Panel(
+            "Spectral PAC-Bayes bound",
             "n",
             "pac_bayes_bound",
             "training examples n",
@@ -245,7 +260,7 @@ UNIFORM_CONVERGENCE_FAILS = Phenomenon(
             log="xy",
         ),
         Panel(
-            "The gap falls",
+            "Gap",
             "n",
             "gap",
             "training examples n",
@@ -254,11 +269,11 @@ UNIFORM_CONVERGENCE_FAILS = Phenomenon(
             log="xy",
         ),
         Panel(
-            "Linear: wrong on the mirrored training set",
+            "Linear: mirrored training set; dashed: test set",
             "n",
             "mirrored_error",
             "training examples n",
-            "error on the mirrored set; dashed: test error",
+            "error",
             where={"part": LINEAR},
             log="x",
             reference="test_error",
