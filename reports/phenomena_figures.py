@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COLUMNS = 3
+LEVELS_INSIDE = 4
+"""A legend of more levels than this stands beside its drawing, where it covers nothing."""
+
 _DASHES: Any = {"linestyle": (0, (4, 2)), "linewidth": 1.1}
 
 
@@ -93,9 +96,6 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         axes.set_xscale("log")
     if "y" in panel.log:
         axes.set_yscale("log")
-    for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
-        if scale == "log":
-            _log_ticks(axis)
     for at, label in panel.verticals:
         axes.axvline(at, color=GREY, **_DASHES)
         axes.text(at, 1.0, f" {label}", transform=axes.get_xaxis_transform(), fontsize=7, color=GREY, va="top")
@@ -105,7 +105,13 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
     for x, y, label in panel.published:
         axes.plot(x, y, "*", color=INK, markersize=9, zorder=5)
         axes.annotate(f" {label}", (x, y), fontsize=7, color=INK, va="bottom")
+    for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+        if scale == "log":
+            _log_ticks(axis)
     legend = axes.get_legend()
+    if legend is not None and len(legend.get_texts()) > LEVELS_INSIDE:
+        seaborn.move_legend(axes, "upper left", bbox_to_anchor=(1.0, 1.0))
+        legend = axes.get_legend()
     if legend is not None:
         legend.set_frame_on(False)
         legend.set_title(panel.hue.replace("_", " ") if panel.hue else "")
