@@ -30,7 +30,8 @@ def draw(panels: Sequence[Panel], table: pd.DataFrame) -> Figure:
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.1 * columns, 3.3 * rows), layout="constrained")
+        beside = any(panel.hue in table and table[panel.hue].nunique() > LEVELS_INSIDE for panel in panels)
+        figure = Figure(figsize=((5.8 if beside else 4.1) * columns, 3.3 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, place in zip(panels, axes):
             _panel(panel, table, place)
@@ -87,7 +88,8 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         style = {"style": panel.hue, "style_order": hue["hue_order"]} if panel.hue else {}
         seaborn.scatterplot(data=data, x=panel.x, y=panel.y, s=18, alpha=0.7, ax=axes, **hue, **style)
     else:
-        seaborn.barplot(data=data, x=panel.x, y=panel.y, errorbar=("ci", 95), seed=0, n_boot=200, ax=axes, **hue)
+        style = {"errorbar": ("ci", 95), "seed": 0, "n_boot": 200, "err_kws": {"linewidth": 1.2}}
+        seaborn.barplot(data=data, x=panel.x, y=panel.y, ax=axes, **style, **hue)
         if not pd.api.types.is_numeric_dtype(data[panel.x]):
             axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=30, ha="right")
     _reference(panel, data, axes, hue.get("palette"))
@@ -127,7 +129,7 @@ def _log_ticks(axis: Any) -> None:
         m * 10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for m in (1, 2, 5)
     ]
     shown = [place for place in places if low <= place <= high]
-    if 2 <= len(shown) <= 7:
+    if 2 <= len(shown) <= 5:
         axis.set_major_locator(FixedLocator(shown))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
