@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from gapbench.evaluate.phenomena.following import chosen
 from gapbench.evaluate.phenomena.phenomenon import Panel
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COLUMNS = 3
+LEVELS_INSIDE = 4
+"""A legend of more levels than this stands beside its drawing, where it covers nothing."""
+
 _DASHES: Any = {"linestyle": (0, (4, 2)), "linewidth": 1.1}
 
 
@@ -25,7 +30,8 @@ def draw(panels: Sequence[Panel], table: pd.DataFrame) -> Figure:
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.1 * columns, 3.3 * rows), layout="constrained")
+        beside = any(panel.hue in table and table[panel.hue].nunique() > LEVELS_INSIDE for panel in panels)
+        figure = Figure(figsize=((5.8 if beside else 4.1) * columns, 3.3 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, place in zip(panels, axes):
             _panel(panel, table, place)
@@ -82,7 +88,8 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         style = {"style": panel.hue, "style_order": hue["hue_order"]} if panel.hue else {}
         seaborn.scatterplot(data=data, x=panel.x, y=panel.y, s=18, alpha=0.7, ax=axes, **hue, **style)
     else:
-        seaborn.barplot(data=data, x=panel.x, y=panel.y, errorbar=("ci", 95), seed=0, n_boot=200, ax=axes, **hue)
+        style = {"errorbar": ("ci", 95), "seed": 0, "n_boot": 200, "err_kws": {"linewidth": 1.2}}
+        seaborn.barplot(data=data, x=panel.x, y=panel.y, ax=axes, **style, **hue)
         if not pd.api.types.is_numeric_dtype(data[panel.x]):
             axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=30, ha="right")
     _reference(panel, data, axes, hue.get("palette"))
@@ -96,17 +103,36 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         axes.text(at, 1.0, f" {label}", transform=axes.get_xaxis_transform(), fontsize=7, color=GREY, va="top")
     for at, label in panel.horizontals:
         axes.axhline(at, color=GREY, **_DASHES)
-        axes.text(1.0, at, label, transform=axes.get_yaxis_transform(), fontsize=7, color=GREY, ha="right", va="bottom")
+        axes.text(0.0, at, f" {label}", transform=axes.get_yaxis_transform(), fontsize=7, color=GREY, va="bottom")
     for x, y, label in panel.published:
         axes.plot(x, y, "*", color=INK, markersize=9, zorder=5)
         axes.annotate(f" {label}", (x, y), fontsize=7, color=INK, va="bottom")
+    for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+        if scale == "log":
+            _log_ticks(axis)
     legend = axes.get_legend()
+    if legend is not None and len(legend.get_texts()) > LEVELS_INSIDE:
+        seaborn.move_legend(axes, "upper left", bbox_to_anchor=(1.0, 1.0))
+        legend = axes.get_legend()
     if legend is not None:
         legend.set_frame_on(False)
         legend.set_title(panel.hue.replace("_", " ") if panel.hue else "")
         legend.get_title().set_fontsize(7.5)
         for text in legend.get_texts():
             text.set_fontsize(7.5)
+
+
+def _log_ticks(axis: Any) -> None:
+    # Short axes label every multiple of a power of ten, and the labels run into each other: 1, 2 and 5 are enough.
+    low, high = axis.get_view_interval()
+    places = [
+        m * 10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for m in (1, 2, 5)
+    ]
+    shown = [place for place in places if low <= place <= high]
+    if 2 <= len(shown) <= 5:
+        axis.set_major_locator(FixedLocator(shown))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _reference(panel: Panel, data: pd.DataFrame, axes: Any, palette: Any) -> None:

@@ -160,7 +160,7 @@ def judge(table: pandas.DataFrame) -> Verdict:
     ]
     for level in LEVELS:
         wide = at_level(table, level)
-        what = f"accuracy less that from new values, {level:.0%} left"
+        what = f"accuracy less that from new values, {level * 100:.0f}\u00a0% left"
         conditions.append(above("initial values", what, mean_interval(wide[TICKET] - wide[NEW]), 0))
     return verdict(conditions)
 
@@ -172,7 +172,9 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
         wide = at_level(table, level)
         ours = "; ".join(f"{kind} {shown(mean_interval(wide[kind]))}" for kind in (TICKET, NEW, WHOLE))
         published = "ticket as good as the whole, new values worse (LeNet on MNIST)"
-        found.append(Beside(f"test accuracy, {level:.0%} left", published, "figures 3 and 4, as recalled", ours))
+        found.append(
+            Beside(f"test accuracy, {level * 100:.0f}\u00a0% left", published, "figures 3 and 4, as recalled", ours)
+        )
     return found
 
 

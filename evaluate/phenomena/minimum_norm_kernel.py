@@ -205,8 +205,8 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 MINIMUM_NORM_KERNEL = Phenomenon(
     name="minimum_norm_kernel",
     source="zhang2017, section 5; belkin2018",
-    quick=Settings("mnist", (500, 1000, 2000, 4000), 3, 3000),
-    full=Settings("mnist", (1000, 3000, 10_000, 30_000, 60_000), 3),
+    quick=Settings("mnist", (1000, 2000, 4000, 8000), 3, 3000),
+    full=Settings("mnist", (1000, 2000, 4000, 8000, 16_000, 30_000, 60_000), 3),
     cells=cells,
     run=run,
     judge=judge,

@@ -10,6 +10,10 @@ Rule: for each architecture, every run reaches training error 0, and the epochs 
 fit true labels, paired by seed, have a geometric mean with an interval above 1 (it is shown beside the published
 1.5–3.5); the test error rises with the corruption level, with a Spearman correlation whose interval over seeds and
 architectures lies above 0.8, and at corruption 1 it has an interval that holds chance, or lies within 0.03 of it.
+
+Tried: with 80 and 200 images of CIFAR-10, of which a network learns next to nothing (test error .64 to .80), random
+labels are fitted about as soon as true ones, by AlexNet sooner (25 epochs against 44, one run): there is no slow-down
+where the true labels teach nothing. The quick settings have 200 images of 8x8 digits, which are learned.
 """
 
 from __future__ import annotations
@@ -59,8 +63,9 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Settings:
-    """The architectures, their training, the levels of label corruption, and which architectures meet them."""
+    """The images, the architectures, their training, the levels of label corruption, and who meets them."""
 
+    data: str
     architectures: tuple[Architecture, ...]
     train_size: int
     test_size: int | None
@@ -94,7 +99,7 @@ def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
     kind, seed = cell.where["randomisation"], cell.where["seed"]
     changes = RANDOMISATIONS.get(kind) or ({} if kind == TRUE else {"label_noise": float(kind.rpartition(" ")[2])})
     data = DataSpec(
-        "cifar10", settings.train_size, seed=bench.derived("data", seed), test_size=settings.test_size, **changes
+        settings.data, settings.train_size, seed=bench.derived("data", seed), test_size=settings.test_size, **changes
     )
     spec = RunSpec(
         data=data,
@@ -181,8 +186,26 @@ SIX = (MLP1, MLP3, CNN, ALEXNET, INCEPTION, INCEPTION_NORM)
 RANDOMISATION = Phenomenon(
     name="randomisation",
     source="zhang2017, figure 1 and table 1",
-    quick=Settings(SIX, 80, 500, 20, 300, (0.25, 0.75), ("MLP 1x512", "CNN"), 3),
+    quick=Settings(
+        "digits",
+        (
+            MLP1,
+            MLP3,
+            replace(CNN, width=32),
+            ALEXNET,
+            replace(INCEPTION, width=48, learning_rate=0.05),
+            replace(INCEPTION_NORM, width=48, learning_rate=0.05),
+        ),
+        200,
+        None,
+        20,
+        300,
+        (0.25, 0.75),
+        ("MLP 1x512", "CNN"),
+        3,
+    ),
     full=Settings(
+        "cifar10",
         (
             MLP1,
             MLP3,

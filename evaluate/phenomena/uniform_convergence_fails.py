@@ -12,6 +12,14 @@ Rule: (1) networks: the exponents in n of both spectral bounds of the registry (
 that of the gap in error has one below 0, over seeds; (2) linear: at the largest n, the test error has an interval
 below 0.05 and the error on the mirrored training set (the noise coordinates negated, which leaves the law unchanged)
 one above 0.95, with training error 0.
+
+Tried: with batches of 64 and training to a fixed loss of 0.002 nats, a margin of about 6, the spectral bound fell with
+n, with an exponent of −.165 [−.179, −.151]; to a margin of 5 on 99 % of the examples it fell too (116 to 88 from n =
+128 to 512, one run of five layers of 128 units), though the distance grew. The paper takes one example a step, at rate
+.1, to a margin of 10 on 99 % of the examples (as recalled), and the full settings do. On images of unit variance a
+pixel, as here, rate .1 diverges; the rate .01 moves the first layer as .1 does on pixels from 0 to 1. The quick
+settings stop at a margin of 5: a run to 10 takes hundreds of epochs at n = 128. The linear problem had 40 dimensions an
+example, and a test error of .215 at the largest n, which is what 40 give: the theorem asks for more, and 400 give .006.
 """
 
 from __future__ import annotations
@@ -22,15 +30,24 @@ from dataclasses import dataclass
 
 import numpy
 import pandas
+import torch
+from torch import Generator, nn
+from torch.nn.functional import cross_entropy
 
-from gapbench.datasets.spec import DataSpec
-from gapbench.evaluate.phenomena.bench import MEASURE, Bench
+from gapbench.datasets.spec import DataSpec, Split
+from gapbench.evaluate.phenomena.bench import MEASURE, Bench, error, outputs
 from gapbench.evaluate.phenomena.following import chosen
 from gapbench.evaluate.phenomena.intervals import mean_interval, share_interval, slope_interval
 from gapbench.evaluate.phenomena.phenomenon import Beside, Cell, Follow, Panel, Phenomenon, Row
 from gapbench.evaluate.phenomena.verdict import Verdict, above, at_least, below, shown, verdict
+from gapbench.measures.margins import label_margins
+from gapbench.models.build import build
+from gapbench.models.flat import flatten
+from gapbench.models.optimisers import optimiser
 from gapbench.models.spec import RunSpec
+from gapbench.models.trained import Trained
 
+SHARE = 0.99
 NETWORK, LINEAR = "network", "linear"
 BOUNDS = ("bartlett_foster_telgarsky", "neyshabur_pac_spectral")
 READ = (
@@ -53,13 +70,18 @@ READ = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The networks' data, sizes, width, depth and seeds; the sizes and dimensions a example of the linear problem."""
+    """The networks' data, sizes, width, depth, rate, batches, margin, most epochs and seeds; the sizes, and the
+    dimensions an example, of the linear problem.
+    """
 
     data: str
     sizes: tuple[int, ...]
     width: int
     depth: int
-    stop_loss_nats: float
+    learning_rate: float
+    batch_size: int
+    margin: float
+    epochs: int
     seeds: int
     linear_sizes: tuple[int, ...]
     dimensions_an_example: int
@@ -88,38 +110,65 @@ def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
 
 
 def network(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
-    """A perceptron trained by SGD (rate 0.1, batches of 64, no momentum) to a fixed small loss, and its bounds.
-
-    A fixed loss stands for the paper's fixed margin of 10 on 99 % of the examples: of ``stop_loss_nats`` nats a margin
-    of about −ln of it is usual. The bounds divide by the margin that was reached.
-    """
+    """A perceptron trained by SGD without momentum to a fixed margin, and its bounds."""
     data = DataSpec(settings.data, n, seed=bench.derived("data", seed), test_size=settings.test_size)
     spec = RunSpec(
         data=data,
         architecture="mlp",
         width=settings.width,
         depth=settings.depth,
-        learning_rate=0.1,
-        batch_size=min(64, n),
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
         momentum=0.0,
-        stop_loss_nats=settings.stop_loss_nats,
-        max_epochs=20_000,
+        max_epochs=settings.epochs,
         seed=seed,
         root_seed=bench.seed,
     )
-    trained, outcome = bench.train(spec)
+    train, test = bench.load(data)
+    trained, epochs = fit(
+        spec, train, settings.margin, bench.generator("start", n, seed), bench.generator("order", n, seed)
+    )
     readings = bench.read(trained, READ)
     complexity = {name: readings.get(f"{MEASURE}{name}", math.nan) for name in (*BOUNDS, "frobenius_distance")}
+    test_error = error(trained.network, test)
     return {
         # The first is itself a root of a squared complexity, as its paper's bound is linear in it.
         "spectral_bound": complexity[BOUNDS[0]] / math.sqrt(n),
         "pac_bayes_bound": math.sqrt(complexity[BOUNDS[1]] / n),
         "distance": math.sqrt(complexity["frobenius_distance"]),
-        "gap": outcome.error_gap,
-        "test_error": outcome.test_error,
-        "converged": outcome.converged,
+        "gap": test_error - error(trained.network, train),
+        "test_error": test_error,
+        "epochs": epochs,
+        "share_at_margin": share_at_margin(trained.network, train, settings.margin),
         **readings,
     }
+
+
+def fit(spec: RunSpec, train: Split, margin: float, start: Generator, order: Generator) -> tuple[Trained, int]:
+    """Train until a share of `SHARE` of the examples has at least this margin; the network and its epochs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        network = build(spec, tuple(train.inputs.shape[1:]), train.classes, start)
+        initial = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        values, gradients = flatten(network)
+        rule, epoch = optimiser(spec, values, gradients), 0
+        while epoch < spec.max_epochs and share_at_margin(network, train, margin) < SHARE:
+            epoch += 1
+            for rows in torch.split(torch.randperm(len(train), generator=order), spec.batch_size):
+                rule.before_backward()
+                cross_entropy(network(train.inputs[rows]), train.labels[rows]).backward()  # type: ignore[no-untyped-call]
+                rule.step()
+    finally:
+        torch.set_num_threads(threads)
+    trained = build(spec, tuple(train.inputs.shape[1:]), train.classes, start)
+    trained.load_state_dict(network.state_dict())
+    return Trained(trained.eval(), initial, train), epoch
+
+
+def share_at_margin(network: nn.Module, sample: Split, margin: float) -> float:
+    """The share of a sample whose margin, the output of its label less the largest other, is at least so large."""
+    return float((label_margins(outputs(network, sample.inputs), sample.labels) >= margin).double().mean())
 
 
 def linear(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
@@ -170,7 +219,13 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
     networks = chosen(table, {"part": NETWORK})
     where = "figure 1, as recalled"
     return [
-        Beside("exponent in n of the bounds", "0.68", where, shown(slope_interval(networks, "n", "pac_bayes_bound"))),
+        Beside(
+            "exponent in n of the bounds",
+            "0.68",
+            where,
+            f"spectral {shown(slope_interval(networks, 'n', 'spectral_bound'))}; "
+            f"PAC-Bayes {shown(slope_interval(networks, 'n', 'pac_bayes_bound'))}",
+        ),
         Beside("exponent in n of the test error", "−0.43", where, shown(slope_interval(networks, "n", "test_error"))),
         Beside("exponent in n of the distance", "0.42", where, shown(slope_interval(networks, "n", "distance"))),
     ]
@@ -179,15 +234,24 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 UNIFORM_CONVERGENCE_FAILS = Phenomenon(
     name="uniform_convergence_fails",
     source="nagarajan2019uniform",
-    quick=Settings("mnist", (128, 256, 512, 1024, 2048), 128, 3, 0.002, 5, (32, 128, 512), 40, 2000),
-    full=Settings("mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 0.0001, 10, (32, 128, 512, 2048), 40, None),
+    quick=Settings("mnist", (128, 512, 1024, 2048), 128, 5, 0.01, 1, 5.0, 2000, 5, (16, 64, 256), 400, 2000),
+    full=Settings("mnist", (128, 512, 2048, 8192, 32_768), 1024, 5, 0.01, 1, 10.0, 2000, 10, (32, 128, 512), 400, None),
     cells=cells,
     run=run,
     judge=judge,
     beside=beside,
     panels=(
         Panel(
-            "The bound grows",
+            "Spectral bound",
+            "n",
+            "spectral_bound",
+            "training examples n",
+            "spectral bound, main term",
+            where={"part": NETWORK},
+            log="xy",
+        ),
+        Panel(
+            "Spectral PAC-Bayes bound",
             "n",
             "pac_bayes_bound",
             "training examples n",
@@ -196,7 +260,7 @@ UNIFORM_CONVERGENCE_FAILS = Phenomenon(
             log="xy",
         ),
         Panel(
-            "The gap falls",
+            "Gap",
             "n",
             "gap",
             "training examples n",
@@ -205,11 +269,11 @@ UNIFORM_CONVERGENCE_FAILS = Phenomenon(
             log="xy",
         ),
         Panel(
-            "Linear: wrong on the mirrored training set",
+            "Linear: mirrored training set; dashed: test set",
             "n",
             "mirrored_error",
             "training examples n",
-            "error on the mirrored set; dashed: test error",
+            "error",
             where={"part": LINEAR},
             log="x",
             reference="test_error",

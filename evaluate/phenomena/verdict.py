@@ -37,22 +37,24 @@ class Verdict:
 
 def above(part: str, what: str, interval: Interval, bound: float) -> Condition:
     """The whole interval lies above the bound. An interval that is not defined fails."""
-    return Condition(part, what, interval, f"above {bound:g}", interval.low > bound)
+    return Condition(part, what, interval, f"above {_signed(bound)}", interval.low > bound)
 
 
 def below(part: str, what: str, interval: Interval, bound: float) -> Condition:
     """The whole interval lies below the bound. An interval that is not defined fails."""
-    return Condition(part, what, interval, f"below {bound:g}", interval.high < bound)
+    return Condition(part, what, interval, f"below {_signed(bound)}", interval.high < bound)
 
 
 def within(part: str, what: str, interval: Interval, low: float, high: float) -> Condition:
     """The whole interval lies within [low, high]. An interval that is not defined fails."""
-    return Condition(part, what, interval, f"within [{low:g}, {high:g}]", low <= interval.low and interval.high <= high)
+    return Condition(
+        part, what, interval, f"within [{_signed(low)}, {_signed(high)}]", low <= interval.low and interval.high <= high
+    )
 
 
 def at_least(part: str, what: str, interval: Interval, bound: float) -> Condition:
     """The point is at least the bound: for shares of exact statements, which no resampling moves."""
-    return Condition(part, what, interval, f"at least {bound:g}", interval.point >= bound)
+    return Condition(part, what, interval, f"at least {_signed(bound)}", interval.point >= bound)
 
 
 def verdict(conditions: Iterable[Condition]) -> Verdict:
@@ -74,11 +76,15 @@ def verdict(conditions: Iterable[Condition]) -> Verdict:
 
 
 def shown(interval: Interval) -> str:
-    """The point with its interval, three significant digits: "1.23 [1.1, 1.4]"."""
+    """The point with its interval, three significant digits: "−0.123 [−0.2, 0.1]"."""
 
     def number(value: float) -> str:
-        return "–" if not math.isfinite(value) else f"{value:.3g}"
+        return "–" if not math.isfinite(value) else _signed(value, 3)
 
     if not math.isfinite(interval.low):
         return number(interval.point)
     return f"{number(interval.point)} [{number(interval.low)}, {number(interval.high)}]"
+
+
+def _signed(value: float, digits: int = 6) -> str:
+    return f"{value:.{digits}g}".replace("-", "−")

@@ -7,7 +7,16 @@ import math
 import pandas
 import pytest
 
-from gapbench.evaluate.phenomena.grokking import ADAMW, SOFT, delay, speed_up, steps_to
+from gapbench.evaluate.phenomena.grokking import (
+    ADAMW,
+    SOFT,
+    beside,
+    censored,
+    delay,
+    largest_speed_up,
+    speed_up,
+    steps_to,
+)
 
 
 def curves(late: dict[str, list[int]]) -> pandas.DataFrame:
@@ -38,3 +47,21 @@ def test_a_run_that_never_gets_there_leaves_no_speed_up() -> None:
     found = speed_up(table, SOFT)
     assert math.isnan(found.point)
     assert found.n == 1
+
+
+def test_a_gated_run_that_is_cut_off_bounds_the_speed_up_from_above() -> None:
+    table = curves({ADAMW: [400, 800], SOFT: [100, 5000]})
+    assert censored(table, SOFT) == 1
+    assert censored(table, ADAMW) == 0
+    # The second counts as arrived at its last step, 1,000.
+    assert largest_speed_up(table, SOFT).point == pytest.approx(math.sqrt(4 * 0.8))
+    gates = curves({ADAMW: [400, 800], SOFT: [100, 5000], "gate hard": [100, 200], "gate snr": [5000, 5000]})
+    ours = [row.ours for row in beside(gates)]
+    assert ours[0].startswith("at most 1.79")
+    assert "1 of 2 runs never reach 95 %" in ours[0]
+    assert ours[1].startswith("4 [")
+    assert ours[3] == "600; above 1,000 (medians)"
+
+
+def test_nothing_bounds_the_speed_up_over_a_run_of_adamw_that_is_cut_off() -> None:
+    assert math.isnan(largest_speed_up(curves({ADAMW: [400, 5000], SOFT: [100, 200]}), SOFT).point)

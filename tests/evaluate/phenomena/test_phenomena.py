@@ -38,7 +38,7 @@ TINY = {
         "sizes": (32, 64),
         "width": 16,
         "depth": 1,
-        "stop_loss_nats": 0.1,
+        "epochs": 3,
         "seeds": 2,
         "linear_sizes": (8, 16),
         "test_size": 100,

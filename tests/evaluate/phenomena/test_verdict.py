@@ -36,5 +36,6 @@ def test_a_verdict_needs_all_conditions_and_at_least_one() -> None:
 
 def test_intervals_are_shown_with_three_digits() -> None:
     assert shown(Interval(1.2345, 1.1, 1.4, 5)) == "1.23 [1.1, 1.4]"
+    assert shown(Interval(-0.12345, -0.2, 0.1, 5)) == "−0.123 [−0.2, 0.1]"
     assert shown(UNDEFINED) == "1"
     assert shown(Interval(math.nan, math.nan, math.nan, 0)) == "–"
