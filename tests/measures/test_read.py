@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pytest
@@ -18,7 +19,7 @@ from torch import nn
 from gapbench.datasets.spec import Split
 from gapbench.measures import BUILT_IN
 from gapbench.measures.contract import example_networks
-from gapbench.measures.read import LayerReading, read, read_layers
+from gapbench.measures.read import LayerReading, Reading, read, read_layers
 from gapbench.measures.registry import Estimate, LayerSum, Measure, Quantity, Undefined, build
 from gapbench.models.trained import History, Trained
 
@@ -36,7 +37,7 @@ def a_measure(name: str, function: object, *needs: str) -> Measure:
     return Measure(name, "test", function, needs, "unpublished", 1)
 
 
-def read_one(function: object, trained: Trained, *needs: str) -> object:
+def read_one(function: object, trained: Trained, *needs: str) -> Reading:
     registry = build([a_measure("mine", function, *needs)])
     return read(list(registry.measures.values()), registry, trained)[0]
 
@@ -211,6 +212,15 @@ def test_a_breach_is_named_and_undone(trained: Trained, offend: object, message:
         assert torch.equal(tensor, before[name]), name
     assert not trained.network.training
     assert trained.train.labels[0] == 0
+
+
+def test_beside_the_main_thread_draws_from_pythons_generator_are_nobodys_breach(trained: Trained) -> None:
+    """An engine's main thread draws from it at any moment; the other generators stay watched."""
+    with ThreadPoolExecutor(1) as beside:
+        assert beside.submit(read_one, lambda network: random.random(), trained, "network").result().status == "ok"
+        caught = beside.submit(read_one, lambda network: float(torch.rand(1)), trained, "network").result()
+    assert caught.status == "failed"
+    assert read_one(lambda network: random.random(), trained, "network").status == "failed"
 
 
 def test_seconds_of_a_shared_quantity_count_once(trained: Trained) -> None:
