@@ -56,6 +56,9 @@ def main() -> None:
 
     Tab completion: gapbench completion bash
     """
+    from gapbench.models.allocation import ask_for_huge_pages
+
+    ask_for_huge_pages()
 
 
 @click.command("completion")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -34,3 +35,21 @@ def test_large_blocks_cost_no_new_pages() -> None:
     assert found["kept"] < 1e-4
     # The control. Where the system hands out huge pages, a fault is for 512 small ones.
     assert found["default"] > 1e-3
+
+
+def _asked(environment: dict[str, str]) -> str:
+    program = """
+import os
+from gapbench.models.allocation import ask_for_huge_pages
+
+ask_for_huge_pages()
+print(os.environ["THP_MEM_ALLOC_ENABLE"])
+"""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
+
+
+def test_huge_pages_are_asked_for_unless_the_user_said_otherwise() -> None:
+    bare = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    assert _asked(bare) == "1"
+    assert _asked({**bare, "THP_MEM_ALLOC_ENABLE": "0"}) == "0"
