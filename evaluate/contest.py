@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gapbench.evaluate.estimates import SCORES, estimates
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.pairs import Floats
-from gapbench.evaluate.statistics.resampling import Estimate, paired_resamples
+from gapbench.evaluate.statistics.resampling import Estimate, paired_resamples, without_empty_warnings
 
 _BOUNDS = [0.025, 0.975]
 
@@ -82,8 +82,9 @@ def _of_score(contest: Contest, columns: Sequence[int], score: str) -> pd.DataFr
         *others, leader = contest.estimates(score, both, [*members, best])
         resampled = paired_resamples([*others, leader])
         difference = resampled[:, :-1] - resampled[:, -1:]
-        bounds = np.nanquantile(difference, _BOUNDS, axis=0)
-        beats = np.nanmean((np.sign(difference) + 1) / 2, axis=0)
+        with without_empty_warnings():
+            bounds = np.nanquantile(difference, _BOUNDS, axis=0)
+            beats = np.nanmean((np.sign(difference) + 1) / 2, axis=0)
         behind = np.array([estimate.point - leader.point for estimate in others])
         out.loc[members, [f"{score}_{name}" for name in _BEHIND]] = np.stack([behind, *bounds, beats], axis=1)
     return out

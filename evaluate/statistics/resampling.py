@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -109,17 +111,26 @@ def linearised(
     )
 
 
+@contextlib.contextmanager
+def without_empty_warnings() -> Iterator[None]:
+    """NumPy warns of the mean of a column of NaN alone: here NaN is the answer, a score that no draw defines."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice|All-NaN slice", RuntimeWarning)
+        yield
+
+
 def paired_resamples(estimates: Sequence[Estimate]) -> Floats:
     """The estimates' drawn resamples (resamples, estimates), each about its point and with its standard error.
 
     Formula: S + (S* − mean S*) · SE / sd S*. A difference between two columns then has its paired variance, in the
-    scale of the intervals. A score that no draw moves stays.
+    scale of the intervals. A score that no draw moves stays; one that no draw defines is NaN.
     """
     drawn = np.stack([estimate.resamples for estimate in estimates], axis=1)
     points = np.array([estimate.point for estimate in estimates])
     error = np.sqrt([estimate.variance for estimate in estimates])
-    deviations = drawn - np.nanmean(drawn, axis=0)
-    spread = np.sqrt(np.nanmean(deviations**2, axis=0))
+    with without_empty_warnings():
+        deviations = drawn - np.nanmean(drawn, axis=0)
+        spread = np.sqrt(np.nanmean(deviations**2, axis=0))
     scale = np.divide(error, spread, out=np.zeros_like(spread), where=spread > _STILL)
     resampled: Floats = points + deviations * scale
     return resampled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from gapbench.evaluate.statistics.granulated import PSI, CellPairs, granulated_e
 from gapbench.evaluate.statistics.interval import score_interval
 from gapbench.evaluate.statistics.randomisation import auc_estimates
 from gapbench.evaluate.statistics.rank import noise_strata, tau_estimates
-from gapbench.evaluate.statistics.resampling import null_band, paired_resamples, permuted, resampled_counts
+from gapbench.evaluate.statistics.resampling import Estimate, null_band, paired_resamples, permuted, resampled_counts
 
 
 def grid(axes=5, noises=(0.0, 0.5), seeds=2):
@@ -108,6 +109,16 @@ def test_resamples_are_paired_and_have_the_variance_of_the_interval():
     assert draws.var(axis=0) == pytest.approx(variances, rel=0.08)
     assert (draws[:, 0] - draws[:, 1]).var() < 0.05 * variances[0]  # nearly the same measure
     assert (draws[:, 0] - draws[:, 2]).var() > 0.5 * variances[0]
+
+
+def test_a_score_that_no_draw_defines_is_nan_without_a_warning():
+    defined = Estimate(0.5, np.linspace(-0.1, 0.1, 5), 0.0, 0.0, 5, 10, 8, resamples=np.linspace(0.3, 0.7, 5))
+    nowhere = replace(defined, resamples=np.full(5, math.nan))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draws = paired_resamples([defined, nowhere])
+    assert np.isfinite(draws[:, 0]).all()
+    assert np.isnan(draws[:, 1]).all()
 
 
 def test_permuted_values_move_in_whole_recipes():
