@@ -38,6 +38,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from gapbench.datasets.seeds import generator
 from gapbench.datasets.spec import DataSpec, Split
+from gapbench.models.allocation import keep_freed_memory
 from gapbench.models.build import build
 from gapbench.models.spec import RunSpec
 from gapbench.models.train import PRECISIONS, train
@@ -158,6 +159,8 @@ def serve(way: str, name: str, examples: int, epochs: int, precision: str, threa
     """Measure once for each line of the standard input; with 0 threads, with as many as PyTorch takes by default."""
     if threads:
         torch.set_num_threads(threads)
+    if way != "plain":
+        keep_freed_memory()  # as the workers of `gapbench run` do
     case = CASES[name]
     pixels, sample = data(case, examples)
     spec = RunSpec(

@@ -15,7 +15,6 @@ from gapbench.datasets.errors import InputError, unknown
 from gapbench.datasets.law import noisy_law_errors, noisy_law_losses
 from gapbench.datasets.seeds import derive_seed, generator
 from gapbench.datasets.spec import Split
-from gapbench.models.allocation import keep_freed_memory
 from gapbench.models.augment import augmentation
 from gapbench.models.build import ARCHITECTURES, Architecture, build
 from gapbench.models.chain import chain
@@ -61,7 +60,6 @@ def train(
             f"the network with weights {spec.adopted[:12]}… was trained elsewhere and cannot be trained here: adopt it "
             "again from its files"
         )
-    keep_freed_memory()
     started = time.perf_counter()
     sample, held_out, test = fitted_part(spec, data[0]), held_out_part(spec, data[0]), data[1]
     seeds = (spec.root_seed, "train", spec.seed)

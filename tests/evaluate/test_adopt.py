@@ -17,6 +17,7 @@ from gapbench.evaluate.execute import run
 from gapbench.evaluate.second_runs import second_runs
 from gapbench.evaluate.store import Store
 from gapbench.evaluate.table import table
+from gapbench.evaluate.verify import verify
 from gapbench.evaluate.zoo import load_zoo
 from gapbench.measures import BUILT_IN
 from gapbench.measures.read import read
@@ -73,6 +74,7 @@ def test_adopted_networks_read_as_where_they_were_trained(
     out = tmp_path / "zoo"
     assert adopt(folder, out).taken == 2
     assert (adopt(folder, out).taken, adopt(folder, out).known) == (0, 2)
+    assert list(verify(Store(out))) == []
     zoo = load_zoo(out / "zoo.toml")
     summary = run(zoo, out, KEYS, progress=False)
     assert (summary.trained, summary.readings_ok, summary.readings_undefined) == (0, 5, 1)
