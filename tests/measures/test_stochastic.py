@@ -99,10 +99,19 @@ def test_eight_examples_of_a_convolution_share_a_draw_of_all_weights_and_count_a
         wrong += int(other(image).argmax(dim=1) != 1)
     assert 0.1 < found < 0.9
     assert abs(found - wrong / 2000) < 4 * math.sqrt(found * (1 - found) / 1000)
-    few = Split(many.inputs[:40], many.labels[:40], 2)
+    few = Split(many.inputs[:800], many.labels[:800], 2)
     bound = certified_error(q, q.mean, few, generator(0, "few"), draws=4, delta=0.04, delta_draws=0.01).value
     mean = float(q.wrong(few, generator(0, "few"), 4).double().mean())
-    assert bound >= mean_of_draws_bound(mean, 4 * 40 / 8, 0.01) > mean_of_draws_bound(mean, 160, 0.01)
+    log_deviation = q.log_deviation.double()
+    budget = min(
+        maurer_budget(
+            divergence((2 * log_deviation).exp(), log_deviation, prior_variance(j)) + prior_cost(j), 800, 0.04
+        )
+        for j in range(1, 2000)
+    )
+    as_groups, as_examples = (inverse_kl(mean_of_draws_bound(mean, n, 0.01), budget) for n in (4 * 800 / 8, 4 * 800))
+    assert bound == pytest.approx(as_groups, rel=1e-6)
+    assert as_examples < as_groups * (1 - 1e-3)
 
 
 def _set(network: nn.Module, weights: torch.Tensor) -> None:
