@@ -26,6 +26,7 @@ from gapbench.measures import (
     mixtures,
     norms,
     optimisation,
+    outputs,
     pac_bayes,
     path,
     path_gradients,
@@ -59,6 +60,7 @@ from gapbench.measures.registry import (
 
 _MODULES = (
     quantities,
+    outputs,
     perturbation,
     curvature,
     tangent,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
@@ -37,12 +37,14 @@ def worst_rise(
     rho: float,
     norm: Literal["l2", "linf"],
     starts: Float[Tensor, "k p"],
+    scout: Terms | None = None,
 ) -> Estimate:
     """max L(w + s ∘ v) − L(w) over ‖v‖ ≤ ρ, of any differentiable loss of a flat vector: a lower estimate.
 
     The loss has many local maxima on the boundary of the ball. Ascents start where the gradient of the loss and the
     directions ``starts`` (derivatives with respect to w) meet the boundary, from the highest of these points; the
-    highest end is then followed until it stands still. ``converged`` is False if `MOST_ASCENT_STEPS` steps did not get
+    highest end is then followed until it stands still. All but that last ascent are of ``scout``, where it is given: a
+    cheaper loss of much the same shape. ``converged`` is False if `MOST_ASCENT_STEPS` steps did not get
     it there; it says nothing of a higher maximum that no start leads to. Nothing is drawn at random. A step is
     conditional gradient's, from v towards argmax ⟨g, ·⟩ over the ball (ρ sign g, or ρ g/‖g‖ as in power iteration),
     halved until the loss rises.
@@ -53,13 +55,16 @@ def worst_rise(
     """
     loss, gradient = value_and_gradient(terms, point)
     ball = Ball(terms, point, scale, rho, norm)
+    scouted, base = (ball, loss) if scout is None else (replace(ball, terms=scout), value(scout, point))
     slopes = (derivative * scale for derivative in (gradient, *starts))
     corners = (ball.farthest(slope) for slope in slopes if bool(slope.any()))
     values = ((value(terms, point + scale * corner), corner) for corner in corners)
     highest = nlargest(max(FEWEST_ASCENTS, ASCENT_PARAMETERS // len(point)), values, itemgetter(0))
     if not highest:
         raise Undefined("the gradient of the training loss is zero: the ascent has no direction")
-    ends = (ball.climb(ball.at(corner), loss, COARSE)[0] for _, corner in highest)
+    ends = (scouted.climb(scouted.at(corner), base, COARSE)[0] for _, corner in highest)
+    if scout is not None:
+        ends = (ball.at(end.inside) for end in ends)
     top, still = ball.climb(max(ends, key=lambda place: place.loss), loss, FINE)
     return Estimate(max(top.loss - loss, 0.0), 0.0, converged=still)
 

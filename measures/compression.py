@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.information import EXAMPLES_AT_ONCE, entropy_bits, weight_tensors
+from gapbench.measures.quantities import channels_last
 from gapbench.measures.registry import Undefined, measure, per_sample, quantity
 
 COMPRESSION_EXAMPLES = 500
@@ -29,7 +30,8 @@ Weights = Mapping[str, Tensor]
 @quantity(cost="forward")
 def compressible(folded_float32: nn.Module, train: Split) -> Callable[[Weights], bool]:
     """Whether the folded network with these tensors in place of its own has at most 0.01 more training error."""
-    inputs, labels = train.inputs[:COMPRESSION_EXAMPLES], train.labels[:COMPRESSION_EXAMPLES]
+    inputs = channels_last(train.inputs[:COMPRESSION_EXAMPLES])
+    labels = train.labels[:COMPRESSION_EXAMPLES]
 
     def errors(weights: Weights) -> int:
         with torch.no_grad():

@@ -54,12 +54,6 @@ RELATIVE_ERROR = 0.05
 """Probes are drawn until the standard error of the trace is at most this fraction of it."""
 
 
-@quantity(cost="forward")
-def loss_terms(curvature_network: nn.Module, curvature_sample: Split) -> Terms:
-    """The mean training cross-entropy as a function of all parameters of the network, in nats."""
-    return mean_loss_terms(curvature_network, curvature_sample)
-
-
 def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool = False) -> Terms:
     """The mean cross-entropy on a sample, as terms of as many examples as are taken at once.
 

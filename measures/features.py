@@ -5,42 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
-from gapbench.measures.layers import Weighted, trace
-from gapbench.measures.quantities import batches
 from gapbench.measures.registry import Undefined, quantity
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from gapbench.datasets.spec import Split
+    from gapbench.measures.outputs import Outputs
 
 
 @quantity(cost="forward")
-def features(evaluated: nn.Module, train: Split) -> Float[Tensor, "examples features"]:
+def features(outputs: Outputs) -> Float[Tensor, "examples features"]:
     """What enters the last weight layer in the order of the forward pass, one row a training example, float64.
 
     Raises: Undefined where the last weight layer is not linear.
     """
-    with torch.no_grad():
-        calls = trace(evaluated, train.inputs[:1].double())
-    weighted = [call for call in calls if isinstance(call.module, Weighted)]
-    if not weighted or not isinstance(weighted[-1].module, nn.Linear):
+    if outputs.last_hidden is None:
         raise Undefined("the last weight layer is not a linear layer")
-    last = weighted[-1].module
-    rows: list[Tensor] = []
-    for inputs, _ in batches(train):
-        seen: list[Tensor] = []
-        handle = last.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0].flatten(1)))
-        try:
-            with torch.no_grad():
-                evaluated(inputs)
-        finally:
-            handle.remove()
-        rows.append(seen[-1])
-    return torch.cat(rows)
+    return outputs.last_hidden
 
 
 def covariance_eigenvalues(features: Float[Tensor, "examples features"]) -> Float[Tensor, " rank"]:

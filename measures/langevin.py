@@ -73,14 +73,14 @@ def sample(
     """
     heat = inverse_temperature
     kept, accepted, length = torch.zeros(chains, steps, dtype=torch.float64), 0, 1.0
-    at_rest = _State(torch.zeros_like(point), *_heated(loss(point), heat))
+    at_rest = _State.at(loss, point, torch.zeros_like(point), heat)
     for chain in range(chains):
         here = at_rest
         for count in range(burn_in + steps):
             step = _Step(length, localisation)
             # PyTorch draws normals six times faster in float32.
             moved = step.propose(here, torch.randn(len(point), generator=rng).to(point.dtype))
-            there = _State(moved, *_heated(loss(point + moved), heat))
+            there = _State.at(loss, point, moved, heat)
             probability = math.exp(min(0.0, step.log_ratio(here, there)))
             if float(torch.rand((), dtype=torch.float64, generator=rng)) < probability:
                 here = there
@@ -93,18 +93,22 @@ def sample(
     return Chains(kept, accepted / (chains * steps))
 
 
-def _heated(found: tuple[float, Tensor], heat: float) -> tuple[float, Tensor]:
-    loss, gradient = found
-    return heat * loss, heat * gradient.double()
-
-
 @dataclass(frozen=True)
 class _State:
-    """A displacement from the centre, nβ L there, and its gradient."""
+    """A displacement from the centre, nβ L there, its gradient, that gradient's length, and their inner product."""
 
     displacement: Tensor
     energy: float
     slope: Tensor
+    steepness: float
+    along: float
+
+    @staticmethod
+    def at(loss: Loss, centre: Tensor, displacement: Tensor, heat: float) -> _State:
+        """The state at a displacement."""
+        value, gradient = loss(centre + displacement)
+        slope = gradient.double().mul_(heat)
+        return _State(displacement, heat * value, slope, math.sqrt(float(slope @ slope)), float(slope @ displacement))
 
 
 @dataclass(frozen=True)
@@ -129,25 +133,27 @@ class _Step:
         """The noise's share of the prior's covariance, 1 − a²."""
         return 8 * self.length / (2 + self.length) ** 2
 
-    def slope(self, here: _State) -> Tensor:
-        """The gradient, shortened so that it moves no farther than the noise does.
+    def share(self, here: _State) -> float:
+        """How much of the gradient is taken: as much as moves no farther than the noise does.
 
         A chain that takes the whole gradient where the loss grows faster than a square overshoots, is rejected, and
         hardly ever visits the tails (Roberts & Tweedie 1996, who truncate it too).
         """
         farthest = math.sqrt(self.c_squared * self.localisation * len(here.slope)) / self.b
-        return here.slope * min(1.0, farthest / max(float(torch.linalg.vector_norm(here.slope)), 1e-300))
+        return min(1.0, farthest / max(here.steepness, 1e-300))
 
     def propose(self, here: _State, noise: Tensor) -> Tensor:
         """The displacement proposed, with standard normal noise."""
-        drifted = self.a * here.displacement - self.b / self.localisation * self.slope(here)
-        return drifted + math.sqrt(self.c_squared / self.localisation) * noise
+        moved = noise.mul_(math.sqrt(self.c_squared / self.localisation))
+        moved.add_(here.displacement, alpha=self.a)
+        return moved.add_(here.slope, alpha=-self.b / self.localisation * self.share(here))
 
     def log_density(self, start: _State, end: _State) -> float:
         """The logarithm of the density of a proposal from start to end, but for what the prior alone has in it."""
-        away, slope = end.displacement - self.a * start.displacement, self.slope(start)
-        quadratic = self.b**2 / self.localisation * float(slope @ slope)
-        return -(2 * self.b * float(away @ slope) + quadratic) / (2 * self.c_squared)
+        share = self.share(start)
+        away = share * (float(end.displacement @ start.slope) - self.a * start.along)
+        quadratic = self.b**2 / self.localisation * (share * start.steepness) ** 2
+        return -(2 * self.b * away + quadratic) / (2 * self.c_squared)
 
     def log_ratio(self, here: _State, there: _State) -> float:
         """The logarithm of the Metropolis–Hastings ratio, from which all that is the prior's has cancelled."""

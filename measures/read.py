@@ -265,8 +265,10 @@ class _Watched:
         self.trained, self.whose = trained, whose
         self.state = copy.deepcopy(trained.network.state_dict())
         self.initial = {name: tensor.clone() for name, tensor in trained.initial.items()}
-        self.training = [module.training for module in trained.network.modules()]
-        self.requires_grad = [parameter.requires_grad for parameter in trained.network.parameters()]
+        # Walking through a network costs more than most functions, and happens after each.
+        self.modules, self.parameters = list(trained.network.modules()), list(trained.network.parameters())
+        self.training = [module.training for module in self.modules]
+        self.requires_grad = [parameter.requires_grad for parameter in self.parameters]
 
     def changed_tensors(self) -> str:
         """Which tensors were changed since the last call, in words; empty if none was."""
@@ -283,17 +285,17 @@ class _Watched:
 
     def changed_modes(self) -> str:
         """Which modes of the network were changed since the last call, in words; empty if none was."""
-        network, whose = self.trained.network, self.whose
-        if [module.training for module in network.modules()] != self.training:
-            for module, mode in zip(network.modules(), self.training):
+        whose = self.whose
+        if [module.training for module in self.modules] != self.training:
+            for module, mode in zip(self.modules, self.training):
                 module.training = mode
             return f"changed {whose}network's training mode: work on a copy"
-        if [parameter.requires_grad for parameter in network.parameters()] != self.requires_grad:
-            for parameter, flag in zip(network.parameters(), self.requires_grad):
+        if [parameter.requires_grad for parameter in self.parameters] != self.requires_grad:
+            for parameter, flag in zip(self.parameters, self.requires_grad):
                 parameter.requires_grad_(flag)
             return f"changed which parameters of {whose}network require gradients: work on a copy"
-        if any(parameter.grad is not None for parameter in network.parameters()):
-            network.zero_grad(set_to_none=True)
+        if any(parameter.grad is not None for parameter in self.parameters):
+            self.trained.network.zero_grad(set_to_none=True)
             return f"left gradients in {whose}network: use torch.autograd.grad, or work on a copy"
         return ""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy
 
+from gapbench.datasets.spec import Split
 from gapbench.measures.ascent import worst_rise
 from gapbench.measures.curvature import (
     EXAMPLES_AT_ONCE,
@@ -18,6 +19,7 @@ from gapbench.measures.curvature import (
     value,
 )
 from gapbench.measures.perturbation import mean_standard_error
+from gapbench.measures.quantities import convolves
 from gapbench.measures.registry import Estimate, measure, quantity, variants
 from gapbench.measures.weight_noise import Noise, NoisyNetwork
 
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor, nn
 
-    from gapbench.datasets.spec import Split
 
 NOISY_EVALUATIONS = 2048
 """An average sharpness is a mean over at least this many noisy losses of an example, and four for each example."""
+
+
+SCOUTED_EXAMPLES = 32
+"""Of a convolutional network, directions of ascent are sought on so many examples, and compared on all."""
 
 
 @quantity(large=True, cost="gradient")
@@ -102,24 +107,35 @@ def average_adaptive_sharpness_l2(
 _EXACT = ("unit_permutation", "example_permutation")
 
 
-@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative", revision=2)
+@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative", revision=3)
 def worst_sharpness_l2(
-    loss_terms: Terms, curvature_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.5
+    curvature_network: nn.Module,
+    curvature_parameters: Tensor,
+    curvature_sample: Split,
+    class_gradients: Tensor,
+    *,
+    rho: float = 0.5,
 ) -> Estimate:
     """Largest rise of the training loss in a Euclidean ball around the weights, in nats.
 
     Formula: max L(w + u) − L(w), ‖u‖_2 ≤ ρ, over all of `curvature_sample` at once; sought by `worst_rise`, whose
-    value is a lower estimate of the maximum. Raises: Undefined where nothing has a direction to ascend.
+    value is a lower estimate of the maximum; where the network convolves, its first ascents are on 32 of the examples.
+    Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return worst_rise(
-        loss_terms, curvature_parameters, torch.ones_like(curvature_parameters), rho, "l2", class_gradients
-    )
+    terms, scout = _terms(curvature_network, curvature_sample)
+    scale = torch.ones_like(curvature_parameters)
+    return worst_rise(terms, curvature_parameters, scale, rho, "l2", class_gradients, scout)
 
 
-@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative", revision=2)
+@measure(source="andriushchenko2023, worst-case sharpness", sign=+1, invariances=_EXACT, cost="iterative", revision=3)
 def worst_sharpness_linf(
-    loss_terms: Terms, curvature_parameters: Tensor, class_gradients: Tensor, *, rho: float = 0.002
+    curvature_network: nn.Module,
+    curvature_parameters: Tensor,
+    curvature_sample: Split,
+    class_gradients: Tensor,
+    *,
+    rho: float = 0.002,
 ) -> Estimate:
     """Largest rise of the training loss in a box around the weights, in nats.
 
@@ -127,9 +143,9 @@ def worst_sharpness_linf(
     value is a lower estimate of the maximum. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    return worst_rise(
-        loss_terms, curvature_parameters, torch.ones_like(curvature_parameters), rho, "linf", class_gradients
-    )
+    terms, scout = _terms(curvature_network, curvature_sample)
+    scale = torch.ones_like(curvature_parameters)
+    return worst_rise(terms, curvature_parameters, scale, rho, "linf", class_gradients, scout)
 
 
 @measure(
@@ -137,7 +153,7 @@ def worst_sharpness_linf(
     sign=+1,
     invariances=("rescaling", *_EXACT),
     cost="iterative",
-    revision=2,
+    revision=3,
 )
 def worst_adaptive_sharpness_l2(
     curvature_network: nn.Module,
@@ -154,8 +170,9 @@ def worst_adaptive_sharpness_l2(
     the maximum; ``normalise_logits`` as in the average case. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    terms = mean_loss_terms(curvature_network, curvature_sample, normalise_logits=normalise_logits)
-    return worst_rise(terms, curvature_parameters, curvature_parameters.abs(), rho, "l2", class_gradients)
+    terms, scout = _terms(curvature_network, curvature_sample, normalise_logits=normalise_logits)
+    scale = curvature_parameters.abs()
+    return worst_rise(terms, curvature_parameters, scale, rho, "l2", class_gradients, scout)
 
 
 @measure(
@@ -163,7 +180,7 @@ def worst_adaptive_sharpness_l2(
     sign=+1,
     invariances=("rescaling", *_EXACT),
     cost="iterative",
-    revision=2,
+    revision=3,
 )
 def worst_adaptive_sharpness_linf(
     curvature_network: nn.Module,
@@ -180,8 +197,9 @@ def worst_adaptive_sharpness_linf(
     the maximum; ``normalise_logits`` as in the average case. Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
-    terms = mean_loss_terms(curvature_network, curvature_sample, normalise_logits=normalise_logits)
-    return worst_rise(terms, curvature_parameters, curvature_parameters.abs(), rho, "linf", class_gradients)
+    terms, scout = _terms(curvature_network, curvature_sample, normalise_logits=normalise_logits)
+    scale = curvature_parameters.abs()
+    return worst_rise(terms, curvature_parameters, scale, rho, "linf", class_gradients, scout)
 
 
 @measure(source="keskar2017, sharpness as curvature", sign=+1, invariances=_EXACT, revision=2)
@@ -207,6 +225,13 @@ def hessian_trace(trace: Estimate) -> Estimate:
 
 variants(average_adaptive_sharpness_l2, normalise_logits=(True,))
 variants(worst_adaptive_sharpness_linf, normalise_logits=(True,))
+
+
+def _terms(network: nn.Module, sample: Split, *, normalise_logits: bool = False) -> tuple[Terms, Terms | None]:
+    """The mean loss on a sample, and, where the network convolves, on few of its examples."""
+    few = Split(sample.inputs[:SCOUTED_EXAMPLES], sample.labels[:SCOUTED_EXAMPLES], sample.classes)
+    terms, scout = (mean_loss_terms(network, part, normalise_logits=normalise_logits) for part in (sample, few))
+    return terms, scout if convolves(network) else None
 
 
 def average_rise(

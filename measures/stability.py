@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from gapbench.datasets.spec import Split
 from gapbench.measures.features import features as features_of
 from gapbench.measures.gauss_newton import squared_loss_gradient_norms
+from gapbench.measures.outputs import Outputs, outputs_of
+from gapbench.measures.quantities import channels_last, in_float32
 from gapbench.measures.quantities import evaluated as evaluated_of
-from gapbench.measures.quantities import logits as logits_of
 from gapbench.measures.registry import Estimate, Undefined, measure, quantity
 from gapbench.models.trained import History, Trained
 
@@ -28,12 +29,25 @@ TEST_EXAMPLES = 1000
 
 
 @quantity(cost="second run")
+def seed_networks(curvature_network: nn.Module, seed_twins: Sequence[Trained], train: Split) -> tuple[nn.Module, ...]:
+    """The seed twins, in the form and precision of `curvature_network`: how seeds differ is far above rounding."""
+    single = next(curvature_network.parameters()).dtype == torch.float32
+    twins = (evaluated_of(twin.network, train) for twin in seed_twins)
+    return tuple(in_float32(twin) if single else twin for twin in twins)
+
+
+@quantity(cost="second run")
+def seed_outputs(seed_networks: tuple[nn.Module, ...], train: Split) -> tuple[Outputs, ...]:
+    """The `Outputs` of the seed twins on the training examples, in the precision of `seed_networks`."""
+    return tuple(outputs_of(network, train) for network in seed_networks)
+
+
+@quantity(cost="second run")
 def seed_logits(
-    logits: Float[Tensor, "examples classes"], seed_twins: Sequence[Trained], train: Split
+    logits: Float[Tensor, "examples classes"], seed_outputs: tuple[Outputs, ...]
 ) -> Float[Tensor, "seeds examples classes"]:
-    """The outputs on the training examples of the network, first, and of its seed twins, float64."""
-    twins = (logits_of(evaluated_of(twin.network, train), train) for twin in seed_twins)
-    return torch.stack([logits, *twins])
+    """The outputs on the training examples of the network, first, and of its seed twins."""
+    return torch.stack([logits, *(outputs.logits.double() for outputs in seed_outputs)])
 
 
 @measure(source="neal2018, section 3", sign=+1, invariances=_FUNCTION, cost="second run")
@@ -62,17 +76,18 @@ def train_disagreement(seed_logits: Tensor) -> float:
 
 @measure(source="jiang2022", sign=+1, uses_unlabelled_test_inputs=True, invariances=_FUNCTION, cost="second run")
 def test_disagreement(
-    evaluated_float32: nn.Module, seed_twins: Sequence[Trained], train: Split, unlabelled_test_inputs: Tensor
+    curvature_network: nn.Module, seed_networks: tuple[nn.Module, ...], unlabelled_test_inputs: Tensor
 ) -> float:
     """The share of unlabelled test inputs that another seed classifies otherwise.
 
-    Formula: as `train_disagreement`, over the first 1000 test inputs, in float32. Where the ensemble of seeds is
+    Formula: as `train_disagreement`, over the first 1000 test inputs. Where the ensemble of seeds is
     calibrated, its expectation is the test error itself. It sees test inputs, so it is listed apart and not ranked.
     Raises: Undefined where there is no seed twin.
     Sign: it estimates the test error.
     """
-    networks = [evaluated_float32, *(evaluated_of(twin.network, train).float() for twin in seed_twins)]
-    inputs = unlabelled_test_inputs[:TEST_EXAMPLES]
+    networks = (curvature_network, *seed_networks)
+    dtype = next(curvature_network.parameters()).dtype
+    inputs = channels_last(unlabelled_test_inputs[:TEST_EXAMPLES].to(dtype))
     with torch.no_grad():
         return _disagreement(torch.stack([network(inputs) for network in networks]))
 
@@ -83,7 +98,7 @@ def test_disagreement(
     invariances=("unit_permutation", "example_permutation", "example_duplication"),
     cost="second run",
 )
-def twin_distance(features: Float[Tensor, "examples features"], seed_twins: Sequence[Trained], train: Split) -> float:
+def twin_distance(features: Float[Tensor, "examples features"], seed_outputs: tuple[Outputs, ...]) -> float:
     """How differently another seed represents the training sample in its last hidden layer.
 
     Formula: the mean over the seed twins of 1 − CKA, CKA = ‖YᵀX‖_F² / (‖XᵀX‖_F ‖YᵀY‖_F), X and Y the inputs of the
@@ -91,8 +106,7 @@ def twin_distance(features: Float[Tensor, "examples features"], seed_twins: Sequ
     Raises: Undefined where there is no seed twin, or the features are the same for all examples.
     Sign: what the data determine, all seeds learn; what differs comes from the draw: larger predicts a larger gap.
     """
-    others = (features_of(evaluated_of(twin.network, train), train) for twin in seed_twins)
-    distances = [1 - linear_cka(features, other) for other in others]
+    distances = [1 - linear_cka(features, features_of(outputs).double()) for outputs in seed_outputs]
     return sum(distances) / len(distances)
 
 

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from gapbench.measures.bounds import inverse_kl, maurer_budget, mean_of_draws_bound, quadratic
 from gapbench.measures.perturbation import mean_standard_error
+from gapbench.measures.quantities import channels_last
 from gapbench.measures.registry import Estimate
 from gapbench.measures.weight_noise import EXAMPLES_A_DRAW, EXAMPLES_AT_ONCE, NoisyNetwork
 from gapbench.models.flat import flatten
@@ -83,7 +84,7 @@ class StochasticNetwork:
 
     def wrong(self, sample: Split, rng: torch.Generator, draws: int) -> Bool[Tensor, "draws n"]:
         """Which examples are misclassified in each draw; its mean estimates the error of Q on the sample."""
-        inputs, single = sample.inputs.to(self.mean.dtype), [1] * (sample.inputs.ndim - 1)
+        inputs, single = channels_last(sample.inputs.to(self.mean.dtype)), [1] * (sample.inputs.ndim - 1)
         if self.examples_a_draw > 1:
             return torch.stack([self._drawn_logits(inputs, rng).argmax(dim=1) != sample.labels for _ in range(draws)])
         found, together = [], max(1, EXAMPLES_AT_ONCE // len(inputs))
@@ -150,7 +151,7 @@ def fit(
     is at least the error), at `maurer_budget` with the prior variance that minimises KL, which is s² + (μ − w0)² on
     average. Dziugaite & Roy descend on the bound here called `mcallester`.
     """
-    inputs, examples = sample.inputs.to(q.mean.dtype), len(sample)
+    inputs, examples = channels_last(sample.inputs.to(q.mean.dtype)), len(sample)
     rules = (
         RMSprop(q.mean, q.mean_gradient, descent.mean_rate),
         RMSprop(q.log_deviation, q.log_deviation_gradient, descent.log_deviation_rate),
@@ -180,7 +181,7 @@ def learned_mean(
     """The parameters, float32, after a short training of a copy of the network on the cross-entropy, by RMSprop."""
     learner = copy.deepcopy(network).float().requires_grad_()
     values, gradients = flatten(learner)
-    inputs, rule = sample.inputs.to(values.dtype), RMSprop(values, gradients, rate)
+    inputs, rule = channels_last(sample.inputs.to(values.dtype)), RMSprop(values, gradients, rate)
     for step in range(steps):
         rows = batch(len(sample), batch_size, rng)
         gradients.zero_()

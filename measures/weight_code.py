@@ -23,6 +23,7 @@ import torch
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.bounds import inverse_kl
+from gapbench.measures.quantities import channels_last
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -66,8 +67,8 @@ def compress(network: nn.Module, initial: nn.Module, sample: Split, delta: float
     The rows are compared by their errors on the first `SEARCH_EXAMPLES` examples, the shortest codes first; those that
     would not do even with an error of zero are passed over. Only the bound of the one chosen takes the whole sample.
     """
-    start = torch.nn.utils.parameters_to_vector(initial.parameters()).detach()
-    moved = torch.nn.utils.parameters_to_vector(network.parameters()).detach() - start
+    start, end = (torch.cat([one.detach().flatten() for one in net.parameters()]) for net in (initial, network))
+    moved = end - start
     order = moved.abs().argsort(descending=True, stable=True)
     few = Split(sample.inputs[:SEARCH_EXAMPLES], sample.labels[:SEARCH_EXAMPLES], sample.classes)
     classifier = copy.deepcopy(network)
@@ -124,7 +125,7 @@ def kmeans(values: Float[Tensor, " n"], levels: int) -> Float[Tensor, " levels"]
 
 def mean_error(network: nn.Module, sample: Split) -> float:
     """The fraction of the sample that the network misclassifies, in its own precision."""
-    inputs = sample.inputs.to(next(network.parameters()).dtype)
+    inputs = channels_last(sample.inputs.to(next(network.parameters()).dtype))
     with torch.no_grad():
         outputs = torch.cat([network(batch) for batch in torch.split(inputs, EXAMPLES_AT_ONCE)])
     return float((outputs.argmax(dim=1) != sample.labels).double().mean())

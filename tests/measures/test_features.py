@@ -7,6 +7,7 @@ from torch import nn
 from gapbench.datasets.spec import Split
 from gapbench.measures import quantities
 from gapbench.measures.features import covariance_eigenvalues, features
+from gapbench.measures.outputs import logits, outputs_of
 from gapbench.measures.registry import Undefined
 
 
@@ -16,7 +17,9 @@ def test_features_are_what_the_last_layer_maps_to_the_logits(monkeypatch: pytest
     network = network.double()
     train = Split(torch.randn(11, 1, 4, 4), torch.arange(11) % 3, 3)
     monkeypatch.setattr(quantities.batches, "__defaults__", (4,))  # several batches, the last one smaller
-    found = features(network, train)
+    both = outputs_of(network, train)
+    found = features(both)
+    torch.testing.assert_close(logits(both), network(train.inputs.double()))
     assert found.shape == (11, 5)
     torch.testing.assert_close(network[5](found), network(train.inputs.double()))
     assert not torch.allclose(network[5](found.roll(1, 0)), network(train.inputs.double()))
@@ -25,8 +28,9 @@ def test_features_are_what_the_last_layer_maps_to_the_logits(monkeypatch: pytest
 def test_a_network_without_a_linear_last_layer_has_no_features() -> None:
     train = Split(torch.randn(3, 1, 4, 4), torch.arange(3) % 2, 2)
     with pytest.raises(Undefined, match="not a linear layer"):
-        features(nn.Sequential(nn.Conv2d(1, 2, 4), nn.Flatten()).double(), train)
-    assert features(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).double(), train).shape == (3, 16)
+        features(outputs_of(nn.Sequential(nn.Conv2d(1, 2, 4), nn.Flatten()).double(), train))
+    found = outputs_of(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).double(), train)
+    assert features(found).shape == (3, 16)
 
 
 @pytest.mark.parametrize("shape", [(40, 6), (6, 40)])

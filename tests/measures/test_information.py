@@ -13,13 +13,14 @@ from torch.func import functional_call, jacrev
 from gapbench.datasets.spec import Split
 from gapbench.measures import information
 from gapbench.measures.features import features
+from gapbench.measures.outputs import outputs_of
 from gapbench.measures.registry import Undefined
 from gapbench.measures.tangent import tangent_kernel
 
 
 def hidden_of(network: nn.Module, train: Split) -> torch.Tensor:
     """`last_hidden` from the network itself."""
-    return information.last_hidden(features(network, train), network, train)
+    return information.last_hidden(features(outputs_of(network, train)), network, train)
 
 
 def linear(rows: list[list[float]]) -> nn.Linear:

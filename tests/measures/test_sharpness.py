@@ -124,14 +124,14 @@ def test_the_ascent_ascends() -> None:
     terms, towards = mean_loss_terms(net, train), class_gradients(net, flat(net), train)
     _, slope = value_and_gradient(terms, flat(net))
     for rise, step in (
-        (worst_sharpness_l2(terms, flat(net), towards, rho=0.3), 0.3 * slope / slope.norm()),
-        (worst_sharpness_linf(terms, flat(net), towards, rho=0.02), 0.02 * slope.sign()),
+        (worst_sharpness_l2(net, flat(net), train, towards, rho=0.3), 0.3 * slope / slope.norm()),
+        (worst_sharpness_linf(net, flat(net), train, towards, rho=0.02), 0.02 * slope.sign()),
     ):
         one_step = value(terms, flat(net) + step) - value(terms, flat(net))
         down = value(terms, flat(net) - step) - value(terms, flat(net))
         assert rise.value >= one_step * (1 - 1e-12) > down
     draws = generator(0, "random")
-    highest = worst_sharpness_l2(terms, flat(net), towards, rho=0.3).value
+    highest = worst_sharpness_l2(net, flat(net), train, towards, rho=0.3).value
     for _ in range(50):
         u = torch.randn(len(slope), dtype=torch.float64, generator=draws)
         assert value(terms, flat(net) + 0.3 * u / u.norm()) - value(terms, flat(net)) < highest
@@ -141,10 +141,10 @@ def test_a_small_ball_gives_the_linear_and_quadratic_parts() -> None:
     net, train = trained()
     terms, towards = mean_loss_terms(net, train), class_gradients(net, flat(net), train)
     _, slope = value_and_gradient(terms, flat(net))
-    assert worst_sharpness_l2(terms, flat(net), towards, rho=1e-5).value == pytest.approx(
+    assert worst_sharpness_l2(net, flat(net), train, towards, rho=1e-5).value == pytest.approx(
         1e-5 * float(slope.norm()), rel=1e-2
     )
-    assert worst_sharpness_linf(terms, flat(net), towards, rho=1e-6).value == pytest.approx(
+    assert worst_sharpness_linf(net, flat(net), train, towards, rho=1e-6).value == pytest.approx(
         1e-6 * float(slope.abs().sum()), rel=1e-2
     )
 
@@ -216,10 +216,10 @@ def test_class_gradients_are_those_of_autograd(monkeypatch: pytest.MonkeyPatch) 
 
 def test_an_ascent_that_is_cut_short_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     net, train = fitted(0)
-    terms, towards = mean_loss_terms(net, train), class_gradients(net, flat(net), train)
-    whole = worst_sharpness_l2(terms, flat(net), towards)
+    towards = class_gradients(net, flat(net), train)
+    whole = worst_sharpness_l2(net, flat(net), train, towards)
     monkeypatch.setattr("gapbench.measures.ascent.MOST_ASCENT_STEPS", 1)
-    cut = worst_sharpness_l2(terms, flat(net), towards)
+    cut = worst_sharpness_l2(net, flat(net), train, towards)
     assert whole.converged
     assert not cut.converged
     assert cut.value < whole.value
@@ -263,9 +263,7 @@ def test_adaptive_sharpness_is_unchanged_by_rescaling_and_plain_sharpness_is_not
     a, b = (average_adaptive_sharpness_l2(n, logits(n, train), train, generator(0, "a")).value for n in (net, other))
     assert a == pytest.approx(b, rel=1e-9)
     for plain in (worst_sharpness_l2, worst_sharpness_linf):
-        a, b = (
-            plain(mean_loss_terms(n, train), flat(n), class_gradients(n, flat(n), train)).value for n in (net, other)
-        )
+        a, b = (plain(n, flat(n), train, class_gradients(n, flat(n), train)).value for n in (net, other))
         assert a != pytest.approx(b, rel=0.1)
     a, b = (average_sharpness_l2(n, logits(n, train), train, generator(0, "a")).value for n in (net, other))
     assert a != pytest.approx(b, rel=0.1)
@@ -298,3 +296,23 @@ def test_curvature_of_the_hand_worked_quadratic() -> None:
     assert float(dense.trace()) == pytest.approx(5, rel=1e-12)
     moved = hessian_product([reparametrised], MOVED)
     assert largest_eigenvalue(moved, 2, generator(0, "l")).value == pytest.approx(1, rel=1e-9)
+
+
+def test_scouts_find_directions_and_the_whole_sample_decides() -> None:
+    """A cheaper loss of the same shape leads to the same maximum; one of another shape, only to another start."""
+    net, train = trained()
+    terms, scale, towards = (
+        mean_loss_terms(net, train),
+        torch.ones_like(flat(net)),
+        class_gradients(net, flat(net), train),
+    )
+    alone = worst_rise(terms, flat(net), scale, 0.5, "l2", towards)
+    halved = [lambda w: terms[0](w) / 2]
+    assert worst_rise(terms, flat(net), scale, 0.5, "l2", towards, halved).value == pytest.approx(
+        alone.value, rel=1e-12
+    )
+    few = Split(train.inputs[:15], train.labels[:15], train.classes)
+    scouted = worst_rise(terms, flat(net), scale, 0.5, "l2", towards, mean_loss_terms(net, few))
+    assert scouted.value == pytest.approx(alone.value, rel=0.1)
+    downhill = worst_rise(terms, flat(net), scale, 0.5, "l2", towards, [lambda w: -terms[0](w)])
+    assert downhill.value > 0, "the last ascent is of the loss itself"

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from gapbench.datasets.spec import Split
 from gapbench.measures import BUILT_IN, quantities, stability
 from gapbench.measures.contract import example_networks
+from gapbench.measures.outputs import outputs_of
 from gapbench.measures.read import Reading, read
 from gapbench.measures.registry import Estimate, Undefined
 from gapbench.models.trained import History, Trained
@@ -180,8 +181,10 @@ def test_what_the_bounds_cannot_do_without() -> None:
 def test_the_logits_of_all_seeds_are_stacked_own_first() -> None:
     trained = example_networks()["mlp"]
     assert trained.seed_twins is not None
-    own = quantities.logits(quantities.evaluated(trained.network, trained.train), trained.train)
-    stacked = stability.seed_logits(own, trained.seed_twins, trained.train)
+    evaluated = quantities.evaluated(trained.network, trained.train)
+    own = outputs_of(evaluated, trained.train).logits
+    twins = stability.seed_networks(evaluated, trained.seed_twins, trained.train)
+    stacked = stability.seed_logits(own, stability.seed_outputs(twins, trained.train))
     assert stacked.shape == (2, *own.shape)
     assert torch.equal(stacked[0], own)
     assert not torch.allclose(stacked[1], own, atol=1e-2)

@@ -1,0 +1,61 @@
+"""What a network puts out on its training sample, and what enters its last layer, from one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gapbench.datasets.spec import Split
+from gapbench.measures.layers import Weighted, trace
+from gapbench.measures.quantities import batches
+from gapbench.measures.registry import quantity
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of a network, and what enters its last weight layer; None where that layer is not linear."""
+
+    logits: Float[Tensor, "examples classes"]
+    last_hidden: Float[Tensor, "examples features"] | None
+
+
+@quantity(cost="forward")
+def outputs(evaluated: nn.Module, train: Split) -> Outputs:
+    """The outputs of the network on its training examples, and what enters its last weight layer, float64."""
+    return outputs_of(evaluated, train)
+
+
+@quantity(cost="forward")
+def logits(outputs: Outputs) -> Float[Tensor, "examples classes"]:
+    """The outputs of the network on its training examples, float64, in evaluation mode."""
+    return outputs.logits
+
+
+def outputs_of(network: nn.Module, train: Split) -> Outputs:
+    """The outputs of a network on a sample, in the precision of its parameters."""
+    dtype = next((parameter.dtype for parameter in network.parameters()), torch.float64)
+    last = _last_linear(network, train.inputs[:1].to(dtype))
+    seen: list[Tensor] = []
+    handle = last.register_forward_pre_hook(lambda _, given: seen.append(given[0])) if last else None
+    rows: list[tuple[Tensor, Tensor]] = []
+    try:
+        with torch.no_grad():
+            for inputs, _ in batches(train, dtype=dtype):
+                put_out = network(inputs)
+                rows.append((put_out, seen[-1].flatten(1) if last else put_out))
+                seen.clear()
+    finally:
+        if handle:
+            handle.remove()
+    found, hidden = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    return Outputs(found, hidden if last else None)
+
+
+def _last_linear(network: nn.Module, example: Tensor) -> nn.Linear | None:
+    """The weight layer that the forward pass calls last, if it is linear."""
+    with torch.no_grad():
+        weighted = [call.module for call in trace(network, example) if isinstance(call.module, Weighted)]
+    return weighted[-1] if weighted and isinstance(weighted[-1], nn.Linear) else None
