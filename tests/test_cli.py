@@ -18,6 +18,7 @@ from gapbench import completion, result_commands, zoo_commands
 from gapbench.cli import main
 from gapbench.datasets.errors import InputError
 from gapbench.measures import MEASURES
+from gapbench.names import keys_of
 from gapbench.reports.scores import SORTABLE
 
 GRID = """
@@ -328,18 +329,17 @@ def test_an_interrupt_says_how_to_continue(user: Path, monkeypatch: pytest.Monke
 
 
 def test_costs_are_those_of_the_registry_and_choose(user: Path) -> None:
-    from gapbench import api
     from gapbench.measures import BUILT_IN
     from gapbench.measures.registry import COSTS
 
     assert zoo_commands.COSTS == COSTS
-    cheap = api._keys((), (), "forward")
+    cheap = keys_of((), (), "forward")
     assert cheap is not None
     assert "l2" in cheap
     assert "hessian_top" not in cheap
-    assert len(cheap) < len(api._keys((), (), "second run") or ()) == len(BUILT_IN.measures)
+    assert len(cheap) < len(keys_of((), (), "second run") or ()) == len(BUILT_IN.measures)
     with pytest.raises(InputError, match="unknown cost 'forwards'"):
-        api._keys((), (), "forwards")
+        keys_of((), (), "forwards")
 
 
 NETWORK = """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapbench.datasets.errors import InputError, unknown
+from gapbench.datasets.errors import InputError
+from gapbench.names import ZOOS, default_jobs, folder_of, keys_of, locate, matching, paths
 
 if TYPE_CHECKING:
     import pandas
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from gapbench.evaluate.table import Table
     from gapbench.measures.registry import Measure, Registry
     from gapbench.models.trained import Trained
-
-ZOOS = Path("zoos")
-"""Where zoos are kept unless told otherwise, relative to the working directory."""
 
 
 def run(
@@ -61,13 +58,13 @@ def run(
     from gapbench.evaluate.zoo import load_zoo
 
     chosen = load_zoo(zoo, seed)
-    workers = jobs or default_jobs(_folder(chosen.name, out))
+    workers = jobs or default_jobs(folder_of(chosen.name, out))
     return execute(
         chosen,
-        _folder(chosen.name, out),
-        _keys(only, measures, cost),
-        files=_paths(measures),
-        networks=_paths(networks),
+        folder_of(chosen.name, out),
+        keys_of(only, measures, cost),
+        files=paths(measures),
+        networks=paths(networks),
         engine=Engine(executor, workers, address, bundle_minutes, slurm or {}),
         part=shard,
         retry_failed=retry_failed,
@@ -98,11 +95,11 @@ def plan(
     chosen = load_zoo(zoo, seed)
     return make_plan(
         chosen,
-        _folder(chosen.name, out),
-        _keys(only, measures, cost),
-        files=_paths(measures),
-        networks=_paths(networks),
-        jobs=jobs or default_jobs(_folder(chosen.name, out)),
+        folder_of(chosen.name, out),
+        keys_of(only, measures, cost),
+        files=paths(measures),
+        networks=paths(networks),
+        jobs=jobs or default_jobs(folder_of(chosen.name, out)),
         part=shard,
         retry_failed=retry_failed,
         reread=reread,
@@ -123,7 +120,7 @@ def adopt(
     from gapbench.evaluate.adopt import adopt as take
 
     where = None if out is None else Path(out)
-    return take(Path(folder), where, networks=_paths(networks), data_dir=None if data_dir is None else Path(data_dir))
+    return take(Path(folder), where, networks=paths(networks), data_dir=None if data_dir is None else Path(data_dir))
 
 
 def status(zoo: str | Path = "quick") -> Status:
@@ -194,7 +191,7 @@ def _chosen(
     from gapbench.measures.plugins import load_registry
     from gapbench.measures.registry import build, entries
 
-    registry = load_registry(_paths(files))
+    registry = load_registry(paths(files))
     names: list[str] = []
     for given in measures:
         if isinstance(given, str):
@@ -395,71 +392,3 @@ def standings(key: str) -> dict[str, str]:
         if key in frame.index:
             found[folder.name] = standing(frame, key)
     return found
-
-
-def locate(zoo: str | Path) -> Path:
-    """The folder of a stored zoo: a path, or a name under ./zoos.
-
-    Raises: InputError where there is none, with those that there are.
-    """
-    for folder in (Path(zoo), ZOOS / zoo):
-        if (folder / "zoo.toml").is_file():
-            return folder
-    there = sorted(path.parent.name for path in ZOOS.glob("*/zoo.toml"))
-    known = (
-        f"here are: {', '.join(there)}"
-        if there
-        else f"there is none in ./{ZOOS} yet; make one with: gapbench run {zoo}"
-    )
-    raise InputError(f"no stored zoo {str(zoo)!r}; {known}")
-
-
-def matching(known: Collection[str], pattern: str) -> list[str]:
-    """The keys that a name or a glob stands for; a plain name stands for its variants too.
-
-    Raises: InputError where there is none, with the closest.
-    """
-    from fnmatch import fnmatchcase
-
-    # A variant's key has brackets, which fnmatch would read as a set of characters.
-    found = [key for key in known if key == pattern or fnmatchcase(key.partition("[")[0], pattern)]
-    if not found:
-        raise unknown("measure", pattern, known)
-    return found
-
-
-def cores() -> int:
-    """The number of processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_jobs(folder: Path) -> int:
-    """One worker a core, fewer where the memory that workers on this zoo took so far does not fit so often."""
-    from gapbench.evaluate import memory
-    from gapbench.evaluate.store import Store
-
-    return memory.jobs_that_fit(cores(), memory.worker_bytes(Store(folder)), memory.available_bytes())
-
-
-def _folder(name: str, out: str | Path | None) -> Path:
-    return Path(out) if out is not None else ZOOS / name
-
-
-def _paths(files: Collection[str | Path]) -> list[Path]:
-    return [Path(file) for file in files]
-
-
-def _keys(only: Sequence[str], files: Collection[str | Path], cost: str | None) -> list[str] | None:
-    if not only and cost is None:
-        return None
-    from gapbench.measures.plugins import load_registry
-    from gapbench.measures.registry import COSTS
-
-    registry = load_registry(_paths(files))
-    keys = list(dict.fromkeys(key for pattern in only or ("*",) for key in matching(registry.measures, pattern)))
-    if cost is None:
-        return keys
-    if cost not in COSTS:
-        raise unknown("cost", cost, COSTS)
-    most = COSTS.index(cost)
-    return [key for key in keys if COSTS.index(registry.cost(registry.measures[key])) <= most]

@@ -40,8 +40,9 @@ def show(name: str, files: tuple[Path, ...]) -> None:
     gapbench show path_norm
     gapbench show 'pacbayes*'
     """
-    from gapbench.api import matching, standings
+    from gapbench.api import standings
     from gapbench.measures.plugins import load_registry
+    from gapbench.names import matching
     from gapbench.reports import catalog
 
     registry = load_registry(files)

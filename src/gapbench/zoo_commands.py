@@ -200,12 +200,12 @@ def verify(zoo: str, repair: bool) -> None:
     gapbench verify quick
     gapbench verify quick --repair && gapbench run quick
     """
-    from gapbench import api
     from gapbench.evaluate.store import open_store
     from gapbench.evaluate.verify import set_aside
     from gapbench.evaluate.verify import verify as look
+    from gapbench.names import locate
 
-    store_ = open_store(api.locate(zoo))
+    store_ = open_store(locate(zoo))
     faults = list(look(store_))
     for fault in faults:
         click.echo(fault.what)
