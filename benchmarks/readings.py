@@ -27,7 +27,6 @@ from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import nn
@@ -40,6 +39,7 @@ from gapbench.measures import BUILT_IN
 from gapbench.measures.read import read
 from gapbench.measures.registry import Registry
 from gapbench.models.allocation import ask_for_huge_pages, keep_freed_memory
+from gapbench.models.build import ARCHITECTURES
 from gapbench.models.spec import RunSpec
 from gapbench.models.train import train
 from gapbench.models.trained import Trained
@@ -79,25 +79,20 @@ def make(name: str, options: argparse.Namespace) -> Trained:
     def run(seed: int, labels: Any = own.labels) -> Trained:
         split = dataclasses.replace(own, labels=labels)
         one = dataclasses.replace(spec, seed=seed)
-        return train(one, (split, test), trajectory_epochs=(0, 1, 2, 5, 10), checkpoints=name == "mlp")[0]
+        return train(
+            one,
+            (split, test),
+            trajectory_epochs=(0, 1, 2, 5, 10),
+            checkpoints=name == "mlp",
+            architectures={**ARCHITECTURES, "cnn": cnn},
+        )[0]
 
-    with mock.patch.dict("gapbench.models.build.__dict__", ARCHITECTURES=architectures()):
-        trained = run(options.seed)
-        known = {field.name for field in dataclasses.fields(Trained)}
-        more: dict[str, Any] = {}
-        if "seed_twins" in known:
-            more["seed_twins"] = (run(options.seed + 1), run(options.seed + 2))
-        if "random_label_twin" in known:
-            more["random_label_twin"] = run(options.seed, own.labels.roll(1))
-        if "unlabelled_test_inputs" in known:
-            more["unlabelled_test_inputs"] = test.inputs
-    return dataclasses.replace(trained, **more)
-
-
-def architectures() -> dict[str, Any]:
-    from gapbench.models.build import ARCHITECTURES
-
-    return {**ARCHITECTURES, "cnn": cnn}
+    return dataclasses.replace(
+        run(options.seed),
+        seed_twins=(run(options.seed + 1), run(options.seed + 2)),
+        random_label_twin=run(options.seed, own.labels.roll(1)),
+        unlabelled_test_inputs=test.inputs,
+    )
 
 
 def timed(registry: Registry, quantities: Counter[str], measures: Counter[str]) -> Registry:

@@ -50,7 +50,8 @@ class Lanczos:
 
     The start is Gaussian, or with ``signs`` of random signs, which make traces by quadrature exact where A is diagonal.
     What a number of steps gives does not depend on how many have been taken, so those who share a basis see what they
-    would see alone. Each new vector is orthogonalised against all others twice (twice is enough).
+    would see alone. Each new vector is orthogonalised twice (twice is enough): by the recurrence against the last two,
+    which in exact arithmetic is all, and then against all others.
     Source: Paige 1971; Parlett, The Symmetric Eigenvalue Problem.
     """
 
@@ -105,9 +106,11 @@ class Lanczos:
             self._basis[step] = self._image / self._beside[-1]
         image = self.product(self._basis[step])
         self._diagonal.append(float(image @ self._basis[step]))
+        image = image - self._diagonal[-1] * self._basis[step]
+        if step:
+            image.sub_(self._basis[step - 1], alpha=self._beside[-1])
         known = self._basis[: step + 1]
-        for _ in range(2):
-            image = image - known.T @ (known @ image)
+        image.addmv_(known.T, known @ image, alpha=-1)
         self._beside.append(float(torch.linalg.vector_norm(image)))
         self._image = image
         if step + 1 == len(self._basis) < self.most:
