@@ -14,11 +14,11 @@ from gapbench.measures.ascent import FINE, Ball
 from gapbench.measures.curvature import (
     EXAMPLES_AT_ONCE,
     Terms,
-    functional_logits,
     mean_loss_terms,
     value,
     value_and_gradient,
 )
+from gapbench.measures.functional import functional_logits
 from gapbench.measures.quantities import cached_examples, channels_last
 from gapbench.measures.registry import Undefined
 

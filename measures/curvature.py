@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
+from gapbench.measures.functional import AtParameters, functional_logits
 from gapbench.measures.lanczos import Lanczos, Ritz
 from gapbench.measures.layers import trace as calls_of
 from gapbench.measures.per_example import squared_gradient_norms
@@ -60,11 +60,11 @@ def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool 
     ``normalise_logits``: each example's logits are centred and divided by their norm first, so that scaling the output
     changes nothing (Andriushchenko et al. 2023).
     """
-    dtype = next(network.parameters()).dtype
+    dtype, at_parameters = next(network.parameters()).dtype, AtParameters(network)
 
     def term(inputs: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
         def loss(flat: Tensor) -> Tensor:
-            logits = functional_logits(network, flat, inputs)
+            logits = at_parameters(flat, inputs)
             if normalise_logits:
                 logits = normalised(logits)
             return cross_entropy(logits, labels, reduction="sum") / len(train)
@@ -78,17 +78,6 @@ def mean_loss_terms(network: nn.Module, train: Split, *, normalise_logits: bool 
     # Convolutions in float32 are faster on images with the channels last in memory.
     layout = torch.channels_last if dtype == torch.float32 and train.inputs.ndim == 4 else torch.preserve_format
     return [term(inputs.to(dtype, memory_format=layout), labels) for inputs, labels in batches]
-
-
-def functional_logits(
-    network: nn.Module, flat: Float[Tensor, " parameters"], inputs: Float[Tensor, " n *shape"]
-) -> Float[Tensor, "n classes"]:
-    """The logits with these parameters in place of the network's own, in the order of ``network.parameters()``."""
-    shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
-    pieces = torch.split(flat, [shape.numel() for shape in shapes.values()])
-    state = {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
-    logits: Tensor = functional_call(network, state, inputs)
-    return logits
 
 
 def normalised(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:

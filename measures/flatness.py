@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.functional import one_hot, softmax
 
 from gapbench.measures.adversary import Adversary
-from gapbench.measures.curvature import EXAMPLES_AT_ONCE, functional_logits
+from gapbench.measures.curvature import EXAMPLES_AT_ONCE
+from gapbench.measures.functional import functional_logits
 from gapbench.measures.registry import Estimate, Undefined, measure, quantity, variants
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch.func import jvp
 from torch.nn.utils.parametrize import is_parametrized
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.curvature import functional_logits
+from gapbench.measures.functional import functional_logits
 from gapbench.measures.layers import has_batch_norm, with_state
 from gapbench.measures.registry import Undefined, quantity
 from gapbench.measures.replay import Leg

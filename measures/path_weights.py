@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.curvature import functional_logits
+from gapbench.measures.functional import functional_logits
 from gapbench.measures.held_out import HeldOut, losses
 from gapbench.measures.kernel_path import Place, places_along
 from gapbench.measures.registry import Estimate, measure, quantity

@@ -321,8 +321,20 @@ class Registry:
 
     def digest(self, measure: Measure) -> str:
         """A hash of the code behind a measure and the quantities it needs."""
+        if self.measures.get(measure.key) is not measure:
+            return self._digest(measure)
+        if measure.key not in self._digests:
+            self._digests[measure.key] = self._digest(measure)
+        return self._digests[measure.key]
+
+    def _digest(self, measure: Measure) -> str:
         quantities = (self.quantities[name].function for name in self.closure(measure) if name in self.quantities)
         return digest([measure.function, *quantities])
+
+    @functools.cached_property
+    def _digests(self) -> dict[str, str]:
+        """The digests known so far: code does not change while it runs, and each reading asks for them all."""
+        return {}
 
 
 def _closure(needs: Iterable[str], quantities: Mapping[str, Quantity]) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ from gapbench.measures.ascent import worst_rise
 from gapbench.measures.curvature import (
     EXAMPLES_AT_ONCE,
     Terms,
-    functional_logits,
     mean_loss_terms,
     normalised,
     value,
 )
+from gapbench.measures.functional import functional_logits
 from gapbench.measures.perturbation import mean_standard_error
 from gapbench.measures.quantities import convolves
 from gapbench.measures.registry import Estimate, measure, quantity, variants
