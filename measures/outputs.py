@@ -1,4 +1,4 @@
-"""What a network puts out on its training sample, and what enters its last layer, from one pass."""
+"""What a network puts out on its training sample: logits, losses, margins, and what enters its last layer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.layers import Weighted, trace
 from gapbench.measures.quantities import batches
-from gapbench.measures.registry import quantity
+from gapbench.measures.registry import Undefined, quantity
+
+MARGIN_QUANTILE = 0.1
+"""The margin of a network is this quantile of the margins of its training examples (linear interpolation)."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,34 @@ def outputs(evaluated: nn.Module, train: Split) -> Outputs:
 def logits(outputs: Outputs) -> Float[Tensor, "examples classes"]:
     """The outputs of the network on its training examples, float64, in evaluation mode."""
     return outputs.logits
+
+
+@quantity(cost="forward")
+def losses(logits: Tensor, train: Split) -> Float[Tensor, " examples"]:
+    """The cross-entropy of each training example, in nats."""
+    return cross_entropy(logits, train.labels, reduction="none")
+
+
+@quantity(cost="forward")
+def margins(logits: Tensor, train: Split) -> Float[Tensor, " examples"]:
+    """f_y − max_{j≠y} f_j of each training example."""
+    rows = torch.arange(len(logits))
+    correct = logits[rows, train.labels]
+    others = logits.clone()
+    others[rows, train.labels] = -torch.inf
+    return correct - others.max(dim=1).values
+
+
+@quantity(cost="forward")
+def margin(margins: Tensor) -> float:
+    """γ, the 10th percentile of the training margins (linear interpolation).
+
+    Raises: Undefined where γ <= 0: no measure may divide by it, nor by its absolute value.
+    """
+    gamma = float(torch.quantile(margins, MARGIN_QUANTILE))
+    if gamma <= 0:
+        raise Undefined(f"the training margin is not positive (10th percentile {gamma:.4g})")
+    return gamma
 
 
 def outputs_of(network: nn.Module, train: Split) -> Outputs:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.modules.conv import _ConvNd
 
 from gapbench.datasets.spec import Split
@@ -17,9 +16,6 @@ from gapbench.measures.layers import Layer, fold_batch_norm, has_batch_norm, wei
 from gapbench.measures.linear_maps import operator_frobenius_norm, operator_spectral_norm
 from gapbench.measures.registry import Undefined, quantity
 from gapbench.measures.standard_form import standard_form
-
-MARGIN_QUANTILE = 0.1
-"""The margin of a network is this quantile of the margins of its training examples (linear interpolation)."""
 
 EXAMPLES_AT_ONCE = 1000
 
@@ -256,31 +252,3 @@ def operator_frobenius_norms(layers: tuple[Layer, ...], frobenius_norms: Tensor)
             for layer, reshaped in zip(layers, frobenius_norms, strict=True)
         ]
     )
-
-
-@quantity(cost="forward")
-def losses(logits: Tensor, train: Split) -> Float[Tensor, " examples"]:
-    """The cross-entropy of each training example, in nats."""
-    return cross_entropy(logits, train.labels, reduction="none")
-
-
-@quantity(cost="forward")
-def margins(logits: Tensor, train: Split) -> Float[Tensor, " examples"]:
-    """f_y − max_{j≠y} f_j of each training example."""
-    rows = torch.arange(len(logits))
-    correct = logits[rows, train.labels]
-    others = logits.clone()
-    others[rows, train.labels] = -torch.inf
-    return correct - others.max(dim=1).values
-
-
-@quantity(cost="forward")
-def margin(margins: Tensor) -> float:
-    """γ, the 10th percentile of the training margins (linear interpolation).
-
-    Raises: Undefined where γ <= 0: no measure may divide by it, nor by its absolute value.
-    """
-    gamma = float(torch.quantile(margins, MARGIN_QUANTILE))
-    if gamma <= 0:
-        raise Undefined(f"the training margin is not positive (10th percentile {gamma:.4g})")
-    return gamma

@@ -16,6 +16,7 @@ from gapbench.measures import BUILT_IN, ascent, curvature, perturbation, quantit
 from gapbench.measures.curvature import gauss_newton_trace
 from gapbench.measures.layers import has_batch_norm
 from gapbench.measures.optimisation import gradient_variance
+from gapbench.measures.outputs import outputs_of
 from gapbench.measures.read import Reading, read
 from gapbench.measures.tangent import tangent_kernel
 from gapbench.models.trained import Trained
@@ -119,7 +120,7 @@ def test_what_is_evaluated_computes_the_function_of_the_network(architecture) ->
     trained = architecture.trained
     evaluated = quantities.evaluated(trained.network, trained.train)
     with torch.no_grad():
-        expected, found = trained.network(trained.train.inputs), quantities.logits(evaluated, trained.train)
+        expected, found = trained.network(trained.train.inputs), outputs_of(evaluated, trained.train).logits
     torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=1e-4)
     kept = has_batch_norm(evaluated)
     assert kept == (architecture.name in ("pre-activation", "dense block"))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
-from gapbench.measures import margins, quantities
+from gapbench.measures import margins, outputs
 from gapbench.measures.registry import Undefined
 
 
@@ -24,9 +24,9 @@ def sample() -> tuple[Tensor, Split]:
 
 
 def test_hand_values(sample: tuple[Tensor, Split]) -> None:
-    found = quantities.margins(*sample)
+    found = outputs.margins(*sample)
     assert float(found.min()) == pytest.approx(3)
-    assert quantities.margin(found) == pytest.approx(8.7, rel=1e-9)
+    assert outputs.margin(found) == pytest.approx(8.7, rel=1e-9)
     assert float(found.sort().values[1]) == pytest.approx(6)  # the k-th smallest is another convention
     assert float(torch.quantile(found, 0.05)) == pytest.approx(5.85, rel=1e-9)
     assert margins.margin_mean(found) == pytest.approx(41.25, rel=1e-9)
@@ -37,17 +37,17 @@ def test_hand_values(sample: tuple[Tensor, Split]) -> None:
 def test_a_margin_that_is_not_positive_is_undefined(sample: tuple[Tensor, Split]) -> None:
     logits, train = sample
     with pytest.raises(Undefined, match=r"10th percentile -"):
-        quantities.margin(quantities.margins(logits, Split(train.inputs, 1 - train.labels, 2)))
+        outputs.margin(outputs.margins(logits, Split(train.inputs, 1 - train.labels, 2)))
 
 
 def test_signature_is_free_of_the_scale_of_the_outputs(sample: tuple[Tensor, Split]) -> None:
     logits, train = sample
 
-    def signature(outputs: Tensor) -> float:
-        found = quantities.margins(outputs, train)
-        return margins.margin_quantile_signature(found, quantities.margin(found), outputs)
+    def signature(logits: Tensor) -> float:
+        found = outputs.margins(logits, train)
+        return margins.margin_quantile_signature(found, outputs.margin(found), logits)
 
-    found = quantities.margins(logits, train).numpy()
+    found = outputs.margins(logits, train).numpy()
     centred = logits - logits.mean(dim=1, keepdim=True)
     spread = math.sqrt(float(centred.var(dim=0, correction=0).sum()))
     expected = [float(torch.quantile(torch.tensor(found), q)) / spread for q in (0.1, 0.25, 0.5, 0.75, 0.9)]
@@ -85,7 +85,7 @@ def test_normalised_layer_margin_of_a_linear_network() -> None:
     network[0].weight.data = torch.tensor([[1.0], [-1.0]]).double()
     inputs = torch.tensor([[1.0], [-2.0], [3.0]])
     train = Split(inputs, torch.tensor([0, 1, 0]), 2)
-    found = quantities.margins(network(inputs.double()).detach(), train)
+    found = outputs.margins(network(inputs.double()).detach(), train)
     value = margins.normalised_layer_margin(found, margins.margin_gradients(network, train))
     spread = float(inputs.double().std(correction=0))
     assert value == pytest.approx(math.log(2 / spread), rel=1e-10)
@@ -111,7 +111,7 @@ def test_outputs_and_layers_that_do_not_vary_are_undefined() -> None:
     network[0].bias.data.fill_(-1e3)
     inputs = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     train = Split(inputs, network(inputs.double()).argmax(dim=1), 2)
-    found = quantities.margins(network(inputs.double()).detach(), train)
+    found = outputs.margins(network(inputs.double()).detach(), train)
     with pytest.raises(Undefined, match="weight layer 1 of 2 does not move the margins"):
         margins.normalised_layer_margin(found, margins.margin_gradients(network, train))
     alive = margins.MarginGradient(ones, 1.0)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gapbench.datasets.spec import Split
-from gapbench.measures import optimisation, quantities, tangent
+from gapbench.measures import optimisation, outputs, quantities, tangent
+from gapbench.measures.outputs import outputs_of
 from gapbench.measures.read import read
 from gapbench.measures.registry import Undefined, build, collect
 from gapbench.measures.tangent import tangent_gram
@@ -88,7 +89,7 @@ def test_gradient_noise_reads_the_state_of_its_epoch() -> None:
     network = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)).eval()
     earlier = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)).eval()
     train = Split(torch.randn(9, 4), torch.randint(0, 3, (9,)), 3)
-    registry = build([*collect(quantities), *collect(tangent), *collect(optimisation)])
+    registry = build([*collect(quantities), *collect(outputs), *collect(tangent), *collect(optimisation)])
     entries = [registry.measures[f"gradient_noise_{when}"] for when in ("epoch_1", "final")]
 
     def values(states: dict[int, dict[str, Tensor]]) -> list[float | str | None]:
@@ -136,7 +137,7 @@ def test_the_gram_of_loss_gradients_against_single_gradients(name: str) -> None:
         loss = cross_entropy(network(x.unsqueeze(0)), y.unsqueeze(0))
         gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))]))
     expected = torch.stack(gradients) @ torch.stack(gradients).T
-    kernel, logits = tangent_gram(network, train), quantities.logits(network, train)
+    kernel, logits = tangent_gram(network, train), outputs_of(network, train).logits
     gram = optimisation.loss_gradient_gram(kernel, logits, train)
     torch.testing.assert_close(gram, expected, rtol=1e-9, atol=1e-12)
     shuffled = dataclasses.replace(train, labels=train.labels.flip(0))

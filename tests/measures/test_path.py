@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gapbench.datasets.spec import Split
-from gapbench.measures import path, quantities
+from gapbench.measures import path
 from gapbench.measures.layers import weight_layers
+from gapbench.measures.outputs import outputs_of
 from gapbench.measures.registry import Undefined
 
 MATRICES = ([[3.0, 0.0], [0.0, 4.0]], [[1.0, 2.0], [2.0, -1.0]])
@@ -76,7 +77,7 @@ def test_path_norm_names_the_activation_it_cannot_take() -> None:
 def test_fisher_rao_hand_value() -> None:
     train = split(torch.tensor([[1.0, 0.0]]), 1)
     net = network()
-    logits = quantities.logits(net, train)
+    logits = outputs_of(net, train).logits
     found = path.fisher_rao(logits, train, weight_layers(net, net, train.inputs[:1]))
     assert float(torch.softmax(logits, dim=1)[0, 1]) == pytest.approx(0.9525741268, rel=1e-9)
     assert found == pytest.approx(0.08097168408, rel=1e-9)
@@ -94,9 +95,9 @@ def test_fisher_rao_is_a_mean_over_examples_and_invariant_under_rescaling() -> N
     values = []
     for net in (network(), network(RESCALED)):
         layers = weight_layers(net, net, inputs[:1])
-        values.append(path.fisher_rao(quantities.logits(net, train), train, layers))
+        values.append(path.fisher_rao(outputs_of(net, train).logits, train, layers))
     single = [
-        path.fisher_rao(quantities.logits(network(), one), one, layers)
+        path.fisher_rao(outputs_of(network(), one).logits, one, layers)
         for one in (split(inputs[i : i + 1], int(train.labels[i])) for i in range(3))
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-9)
