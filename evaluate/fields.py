@@ -28,6 +28,7 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
             "output_scale",
             "seeds",
             "stop_loss_nats",
+            "stop_margin",
             "trajectory.epochs",
         ),
     ),

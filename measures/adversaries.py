@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from gapbench.measures.margins import label_margins
+from gapbench.models.margins import label_margins
 
 
 def flipped(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
@@ -15,6 +15,7 @@ from gapbench.measures.draws import over_draws
 from gapbench.measures.layers import Weighted, example_dimension, trace, weight_calls
 from gapbench.measures.quantities import batches
 from gapbench.measures.registry import Estimate, LayerSum, Undefined, measure, quantity
+from gapbench.models.margins import label_margins
 
 SIGNATURE_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -67,15 +68,6 @@ def margin_gradients(evaluated: nn.Module, train: Split) -> tuple[MarginGradient
             squares[place] += float(point.detach().square().sum()) / len(train)
     variations = [square - float(mean.square().sum()) for square, mean in zip(squares, means, strict=True)]
     return tuple(MarginGradient(torch.cat(n), v) for n, v in zip(norms, variations, strict=True))
-
-
-def label_margins(
-    logits: Float[Tensor, "examples classes"], labels: Int[Tensor, " examples"]
-) -> Float[Tensor, " examples"]:
-    """f_y − max_{j≠y} f_j of each row of outputs."""
-    correct = logits.gather(1, labels.unsqueeze(1))
-    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
-    return correct.squeeze(1) - others.max(dim=1).values
 
 
 @measure(source="jiang2020, eq. 22", sign=+1, invariances=("rescaling", "unit_permutation", "example_permutation"))

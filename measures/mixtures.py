@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.draws import DRAWN_EXAMPLES, draws_each
-from gapbench.measures.margins import label_margins
 from gapbench.measures.registry import Undefined, quantity
 from gapbench.measures.representations import second_layer
+from gapbench.models.margins import label_margins
 
 
 @quantity(cost="forward")

@@ -24,8 +24,9 @@ class RunSpec:
     the output layer once more. ``augmentation`` is one of `models.augment.AUGMENTATIONS`, applied to every batch;
     ``patience`` above 0 holds a tenth of the sample out and stops early (see `models.early_stopping`); ``sam_radius``
     is that of the optimiser "sam". ``precision`` "bfloat16" computes the products of the forward and backward passes of
-    a step in bfloat16; weights, steps and every evaluation are float32. ``adopted``: of a network that was trained
-    elsewhere, the SHA-256 of its weights.
+    a step in bfloat16; weights, steps and every evaluation are float32. ``stop_margin`` above 0 also stops the
+    training after an epoch at which 99 % of the training set have so large a margin (see `models.margins`).
+    ``adopted``: of a network that was trained elsewhere, the SHA-256 of its weights.
     """
 
     data: DataSpec
@@ -55,6 +56,7 @@ class RunSpec:
     sam_radius: float = 0.05
     adopted: str = ""
     precision: str = "float32"
+    stop_margin: float = 0.0
 
 
 def as_dict(spec: Any) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def stackable(spec: RunSpec) -> bool:
         and spec.dropout == 0
         and spec.augmentation == "none"
         and spec.patience == 0
+        and spec.stop_margin == 0
         and spec.precision == "float32"
         and not spec.adopted
     )

@@ -21,6 +21,7 @@ from gapbench.models.chain import chain
 from gapbench.models.early_stopping import Best, fitted_part, held_out_part
 from gapbench.models.flat import by_name, flatten
 from gapbench.models.losses import Loss, loss_named
+from gapbench.models.margins import SHARE_AT_MARGIN, share_at_margin
 from gapbench.models.optimisers import Adam, AdamW, GatedAdamW, MomentumSGD, Optimiser, optimiser
 from gapbench.models.sharpness_aware import SharpnessAware
 from gapbench.models.spec import RunSpec
@@ -48,10 +49,11 @@ def train(
 ) -> tuple[Trained, Outcome, TestResults]:
     """Train the network of a spec until its training loss is at most ``stop_loss_nats``, or for ``max_epochs``.
 
-    The loss that stops it is that of the whole training set in evaluation mode after an epoch. Training also stops,
-    without having converged, once that loss is not finite, and, with ``patience``, once the error of the held-out
-    examples has not fallen for so many epochs; the network is then that of the epoch where it was lowest, and the
-    history ends there. The state dict after each of ``trajectory_epochs`` is kept (epoch 0 is the initial network),
+    The loss that stops it is that of the whole training set in evaluation mode after an epoch. With ``stop_margin``
+    training stops as well, and has converged only, once `SHARE_AT_MARGIN` of that set has so large a margin. Training
+    also stops, without having converged, once that loss is not finite, and, with ``patience``, once the error of the
+    held-out examples has not fallen for so many epochs; the network is then that of the epoch where it was lowest, and
+    the history ends there. The state dict after each of ``trajectory_epochs`` is kept (epoch 0 is the initial network),
     and, with ``checkpoints``, those along the whole path. Every draw comes from generators derived from the spec's
     seeds; the global generator, which dropout uses, is seeded for the run and restored after it.
     """
@@ -113,6 +115,8 @@ def train(
                     end = _checkpoint(step, rule, network) if checkpoints else None
             if loss <= spec.stop_loss_nats or not math.isfinite(loss) or (held_out and best.is_over(epoch)):
                 break
+            if _at_margin(spec, network, sample):
+                break
     seconds = time.perf_counter() - started
     history = curve.history(gated=isinstance(rule, GatedAdamW))
     if best.state is not None:
@@ -130,7 +134,7 @@ def train(
     decoupled = isinstance(rule, AdamW)
     trajectory = Trajectory(states, tuple(path), momentum, spec.weight_decay, not sgd, spec.loss, decoupled)
     trained = Trained(final, initial, sample, history, trajectory if states or path else None)
-    return trained, *outcome(spec, network, test, history, seconds)
+    return trained, *outcome(spec, network, test, history, seconds, at_margin=_at_margin(spec, network, sample))
 
 
 def gradient(network: nn.Module, spec: RunSpec) -> Callable[[Tensor, Tensor], None]:
@@ -190,19 +194,23 @@ def _of_size(spec: RunSpec, size: int) -> RunSpec:
 def judged(spec: RunSpec, network: nn.Module, data: tuple[Split, Split]) -> tuple[Outcome, TestResults]:
     """The outcome of a network that was trained elsewhere, from its errors on these samples; no epoch is counted."""
     sample, test = fitted_part(spec, data[0]), data[1]
-    return outcome(
-        spec,
-        network,
-        test,
-        _Curve(network, loss_named(spec.loss), sample.inputs, sample.labels).history(gated=False),
-        0.0,
-    )
+    history = _Curve(network, loss_named(spec.loss), sample.inputs, sample.labels).history(gated=False)
+    return outcome(spec, network, test, history, 0.0, at_margin=_at_margin(spec, network, sample))
+
+
+def _at_margin(spec: RunSpec, network: nn.Module, sample: Split) -> bool:
+    if spec.stop_margin <= 0:
+        return False
+    return share_at_margin(_outputs(network, sample.inputs), sample.labels, spec.stop_margin) >= SHARE_AT_MARGIN
 
 
 def outcome(
-    spec: RunSpec, network: nn.Module, test: Split, history: History, seconds: float
+    spec: RunSpec, network: nn.Module, test: Split, history: History, seconds: float, *, at_margin: bool = False
 ) -> tuple[Outcome, TestResults]:
-    """How a run ended that has this network and training curve, and its errors and losses on the test sample."""
+    """How a run ended that has this network and training curve, and its errors and losses on the test sample.
+
+    ``at_margin``: whether it has the margin at which its training stops.
+    """
     outputs = _outputs(network, test.inputs)
     right = outputs.argmax(dim=1) == test.labels
     noise = spec.data.label_noise
@@ -210,6 +218,7 @@ def outcome(
     losses = noisy_law_losses(loss_named(spec.loss).by_class(outputs), test.labels, noise)
     wrong = (~right).double()
     last = float(history.loss_nats[-1])
+    fitted = last <= spec.stop_loss_nats or (spec.stop_loss_nats == 0 and math.isfinite(last))
     ended = Outcome(
         train_error=float(history.error[-1]),
         test_error=float(errors.mean()),
@@ -222,7 +231,7 @@ def outcome(
         test_size=len(test),
         epochs=len(history.steps) - 1,
         steps=int(history.steps[-1]),
-        converged=last <= spec.stop_loss_nats or (spec.stop_loss_nats == 0 and math.isfinite(last)),
+        converged=at_margin if spec.stop_margin > 0 else fitted,
         seconds=seconds,
     )
     return ended, TestResults(errors.float(), losses.float())

@@ -30,24 +30,15 @@ from dataclasses import dataclass
 
 import numpy
 import pandas
-import torch
-from torch import Generator, nn
-from torch.nn.functional import cross_entropy
 
-from gapbench.datasets.spec import DataSpec, Split
-from gapbench.evaluate.phenomena.bench import MEASURE, Bench, error, outputs
+from gapbench.datasets.spec import DataSpec
+from gapbench.evaluate.phenomena.bench import MEASURE, Bench
 from gapbench.evaluate.phenomena.following import chosen
 from gapbench.evaluate.phenomena.intervals import mean_interval, share_interval, slope_interval
 from gapbench.evaluate.phenomena.phenomenon import Beside, Cell, Follow, Panel, Phenomenon, Row
 from gapbench.evaluate.phenomena.verdict import Verdict, above, at_least, below, shown, verdict
-from gapbench.measures.margins import label_margins
-from gapbench.models.build import build
-from gapbench.models.flat import flatten
-from gapbench.models.optimisers import optimiser
 from gapbench.models.spec import RunSpec
-from gapbench.models.trained import Trained
 
-SHARE = 0.99
 NETWORK, LINEAR = "network", "linear"
 BOUNDS = ("bartlett_foster_telgarsky", "neyshabur_pac_spectral")
 READ = (
@@ -120,55 +111,26 @@ def network(n: int, seed: int, settings: Settings, bench: Bench) -> Row:
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
         momentum=0.0,
+        stop_loss_nats=0.0,
+        stop_margin=settings.margin,
         max_epochs=settings.epochs,
         seed=seed,
         root_seed=bench.seed,
     )
-    train, test = bench.load(data)
-    trained, epochs = fit(
-        spec, train, settings.margin, bench.generator("start", n, seed), bench.generator("order", n, seed)
-    )
+    trained, outcome = bench.train(spec)
     readings = bench.read(trained, READ)
     complexity = {name: readings.get(f"{MEASURE}{name}", math.nan) for name in (*BOUNDS, "frobenius_distance")}
-    test_error = error(trained.network, test)
     return {
         # The first is itself a root of a squared complexity, as its paper's bound is linear in it.
         "spectral_bound": complexity[BOUNDS[0]] / math.sqrt(n),
         "pac_bayes_bound": math.sqrt(complexity[BOUNDS[1]] / n),
         "distance": math.sqrt(complexity["frobenius_distance"]),
-        "gap": test_error - error(trained.network, train),
-        "test_error": test_error,
-        "epochs": epochs,
-        "share_at_margin": share_at_margin(trained.network, train, settings.margin),
+        "gap": outcome.error_gap,
+        "test_error": outcome.test_error,
+        "epochs": outcome.epochs,
+        "reached_margin": outcome.converged,
         **readings,
     }
-
-
-def fit(spec: RunSpec, train: Split, margin: float, start: Generator, order: Generator) -> tuple[Trained, int]:
-    """Train until a share of `SHARE` of the examples has at least this margin; the network and its epochs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        network = build(spec, tuple(train.inputs.shape[1:]), train.classes, start)
-        initial = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        values, gradients = flatten(network)
-        rule, epoch = optimiser(spec, values, gradients), 0
-        while epoch < spec.max_epochs and share_at_margin(network, train, margin) < SHARE:
-            epoch += 1
-            for rows in torch.split(torch.randperm(len(train), generator=order), spec.batch_size):
-                rule.before_backward()
-                cross_entropy(network(train.inputs[rows]), train.labels[rows]).backward()  # type: ignore[no-untyped-call]
-                rule.step()
-    finally:
-        torch.set_num_threads(threads)
-    trained = build(spec, tuple(train.inputs.shape[1:]), train.classes, start)
-    trained.load_state_dict(network.state_dict())
-    return Trained(trained.eval(), initial, train), epoch
-
-
-def share_at_margin(network: nn.Module, sample: Split, margin: float) -> float:
-    """The share of a sample whose margin, the output of its label less the largest other, is at least so large."""
-    return float((label_margins(outputs(network, sample.inputs), sample.labels) >= margin).double().mean())
 
 
 def linear(n: int, seed: int, settings: Settings, bench: Bench) -> Row:

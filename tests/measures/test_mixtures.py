@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
 from gapbench.measures.draws import draws_each, over_draws
-from gapbench.measures.margins import label_margins, mixup_margin
+from gapbench.measures.margins import mixup_margin
 from gapbench.measures.mixtures import manifold_mixup_margins, mixup_margins, partners
 from gapbench.measures.registry import Undefined
+from gapbench.models.margins import label_margins
 
 
 @pytest.fixture

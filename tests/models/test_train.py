@@ -18,9 +18,11 @@ from gapbench.datasets.spec import DataSpec, Split
 from gapbench.models import train as train_module
 from gapbench.models.build import build
 from gapbench.models.flat import by_name, flatten
+from gapbench.models.margins import SHARE_AT_MARGIN, share_at_margin
 from gapbench.models.optimisers import Adam, Optimiser, optimiser
 from gapbench.models.spec import RunSpec
 from gapbench.models.train import gradient, train
+from gapbench.models.trained import Outcome
 
 DATA = DataSpec("digits", train_size=64)
 MLP = RunSpec(DATA, "mlp", width=16, depth=2, learning_rate=0.05, batch_size=16, max_epochs=300)
@@ -77,6 +79,25 @@ def test_stops_at_the_loss_and_says_so() -> None:
     with torch.no_grad():
         recomputed = cross_entropy(trained.network(trained.train.inputs).double(), trained.train.labels)
     assert float(recomputed) == pytest.approx(outcome.train_loss_nats, rel=1e-6)
+
+
+def test_stops_at_the_margin_and_not_before() -> None:
+    spec = dataclasses.replace(MLP, stop_loss_nats=0.0, stop_margin=3.0)
+
+    def share(spec: RunSpec) -> tuple[float, Outcome]:
+        trained, outcome, _ = train(spec, load(DATA))
+        with torch.inference_mode():
+            return share_at_margin(trained.network(trained.train.inputs), trained.train.labels, 3.0), outcome
+
+    reached, outcome = share(spec)
+    assert reached >= SHARE_AT_MARGIN
+    assert outcome.converged
+    assert 1 < outcome.epochs < spec.max_epochs
+    before, cut = share(dataclasses.replace(spec, max_epochs=outcome.epochs - 1))
+    assert before < SHARE_AT_MARGIN
+    assert not cut.converged
+    # The loss still stops it, and then it has not converged.
+    assert not train(dataclasses.replace(spec, stop_loss_nats=1.0), load(DATA))[1].converged
 
 
 def test_a_run_cut_short_has_not_converged() -> None:

@@ -111,7 +111,7 @@ def test_randomisation_runs_on_images(tmp_path: Path, data_dir: Path) -> None:
     entry = PHENOMENA["randomisation"]
     small = (dataclasses.replace(MLP1, width=4), dataclasses.replace(CNN, width=2, depth=1))
     settings = dataclasses.replace(
-        entry.quick, architectures=small, train_size=20, test_size=20, max_epochs=2, levels=(0.5,), seeds=2
+        entry.quick, architectures=small, train_size=20, test_size=20, max_epochs=2, levels=(0.25,), seeds=2
     )
     tiny = dataclasses.replace(entry, quick=settings)
     check(experiment(tiny, "quick", tmp_path, data_dir=data_dir, progress=False).table, "randomisation")

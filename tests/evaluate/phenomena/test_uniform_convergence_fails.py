@@ -7,20 +7,13 @@ import math
 
 import numpy
 import pytest
-import torch
-from torch import nn
 
-from gapbench.datasets.load import load
-from gapbench.datasets.spec import DataSpec
 from gapbench.evaluate.phenomena.bench import Bench
 from gapbench.evaluate.phenomena.uniform_convergence_fails import (
-    SHARE,
     UNIFORM_CONVERGENCE_FAILS,
-    fit,
     linear,
-    share_at_margin,
+    network,
 )
-from gapbench.models.spec import RunSpec
 
 
 def test_the_test_error_is_that_of_fresh_examples() -> None:
@@ -45,27 +38,12 @@ def test_with_many_dimensions_an_example_it_generalises_and_fails_on_the_mirrore
     assert found["mirrored_error"] == 1
 
 
-def test_the_share_at_the_margin_counts_examples_whose_label_leads_by_10() -> None:
-    train = load(DataSpec("digits", 40))[0]
-
-    class Leads(nn.Module):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            lead = torch.where(torch.arange(len(inputs)) < 30, 11.0, 9.0)
-            return nn.functional.one_hot(train.labels, 10) * lead[:, None]
-
-    assert share_at_margin(Leads(), train, 10.0) == 0.75
-
-
-def test_training_stops_at_the_margin_and_not_before() -> None:
-    spec = RunSpec(DataSpec("digits", 50), "mlp", 64, 3, 0.3, 10, momentum=0.0, max_epochs=2000)
-    train = load(spec.data)[0]
-
-    def fitted(epochs: int) -> tuple[float, int]:
-        start, order = (torch.Generator().manual_seed(number) for number in (0, 1))
-        trained, found = fit(dataclasses.replace(spec, max_epochs=epochs), train, 3.0, start, order)
-        return share_at_margin(trained.network, train, 3.0), found
-
-    share, epochs = fitted(spec.max_epochs)
-    assert share >= SHARE
-    assert 1 < epochs < spec.max_epochs
-    assert fitted(epochs - 1)[0] < SHARE
+def test_networks_are_trained_to_the_margin_of_the_settings() -> None:
+    changes = {"data": "digits", "test_size": 100, "width": 64, "depth": 3, "learning_rate": 0.1, "batch_size": 10}
+    settings = dataclasses.replace(UNIFORM_CONVERGENCE_FAILS.quick, **changes, margin=2.0)
+    found = network(50, 0, settings, Bench("tests"))
+    assert found["reached_margin"]
+    cut = network(50, 0, dataclasses.replace(settings, epochs=found["epochs"] - 1), Bench("tests"))
+    assert not cut["reached_margin"]
+    further = network(50, 0, dataclasses.replace(settings, margin=4.0), Bench("tests"))
+    assert further["epochs"] > found["epochs"]
