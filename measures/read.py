@@ -113,6 +113,8 @@ def _results(
             values[root] = _Absent("undefined", reason)
     if not trained.initial:
         values["initial"] = _Absent("undefined", "the initial weights of this network are not known")
+    if trained.history is not None and not bool(torch.isfinite(trained.history.loss_nats).all()):
+        values["history"] = _Absent("undefined", "the training loss is not finite: this training diverged")
     if _diverged(trained):
         values["network"] = _Absent("undefined", "the network's weights are not finite: its training diverged")
     for root, runs in _second_runs(trained).items():

@@ -19,6 +19,7 @@ from torch import nn
 from gapbench.datasets.spec import Split
 from gapbench.measures import BUILT_IN
 from gapbench.measures.contract import example_networks
+from gapbench.measures.optimisation import training_speed
 from gapbench.measures.read import LayerReading, Reading, read, read_layers
 from gapbench.measures.registry import Estimate, LayerSum, Measure, Quantity, Undefined, build
 from gapbench.models.trained import History, Trained
@@ -372,3 +373,14 @@ def test_a_second_run_that_diverged_is_undefined(with_twins: Trained) -> None:
         "undefined", "the weights of its seed_twins are not finite: that training diverged",
     )  # fmt: skip
     assert read_one(lambda twin: 1.0, with_twins, "random_label_twin").status == "ok"
+
+
+def test_the_curve_of_a_training_whose_loss_is_not_finite_is_undefined(trained: Trained) -> None:
+    curve = torch.tensor([2.0, 1.0], dtype=torch.float64)
+    history = History(curve, curve, curve)
+    assert read_one(training_speed, dataclasses.replace(trained, history=history), "history").value == 3.0
+    curve[1] = torch.nan
+    reading = read_one(training_speed, dataclasses.replace(trained, history=history), "history")
+    assert (reading.status, reading.reason) == (
+        "undefined", "the training loss is not finite: this training diverged",
+    )  # fmt: skip
