@@ -20,7 +20,10 @@ units, and small convolutional networks; Adam, AdamW with decay .1, SGD; up to 2
 second descent: the test error stays where memorising has taken it. Neither did AdamW with decays of .1 to 1 from
 initial weights 1 to 3 times as large (256 units, 300 and 400 epochs: from 3 times as large the error only falls), the
 squared loss (1,000 units, Adam at .0003), five layers of 64 units, nor a convolutional network on shifted images, that
-does not memorise in 150 epochs. The quick settings keep the cheapest of these.
+does not memorise in 150 epochs. As in the paper, a network of three convolutions to 32 channels with batch norm on
+1,000 digits with 20 % label noise, Adam at a constant .0001 for 1,000 epochs, settled before it was run: the error
+falls to .03 after some 120 epochs, rises to .14 as the noise is fitted, and stays there (three seeds). The quick
+settings keep the cheapest of these.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import joblib
 import pandas
 
+from gapbench.datasets.errors import InputError, unknown
 from gapbench.evaluate import files
 from gapbench.evaluate.phenomena.bench import Bench
 from gapbench.evaluate.phenomena.following import following
@@ -66,18 +67,14 @@ def experiment(
     finished cell. It writes cells.jsonl, table.csv and record.json.
     Raises: InputError where data are missing; StorageError where the file system refuses.
     """
-    values, place = phenomenon.settings(settings), folder(out, phenomenon.name, settings, seed)
+    place, digest = folder(out, phenomenon.name, settings, seed), code(phenomenon)
     stored = Cells(place / "cells.jsonl", header(phenomenon, settings, seed))
     notes = ["cells of other settings, or of another revision, were replaced"] * (
         stored.begin(again=again) and not again
     )
-    cells, finished, digest = list(phenomenon.cells(values)), stored.finished(), code(phenomenon)
-    pending = [cell for cell in cells if cell.key not in finished]
+    cells = list(phenomenon.cells(phenomenon.settings(settings)))
     bench = Bench(phenomenon.name, seed, data_dir)
-    with tracking(phenomenon.name, sum(cell.work for cell in pending), shown=progress and bool(pending)) as report:
-        for cell, rows, seconds in _worked(phenomenon, pending, values, bench, jobs):
-            stored.append(cell.key, rows, seconds, digest)
-            report(cell.work, cell.key)
+    worked = _work_pending(phenomenon, settings, cells, stored, bench, jobs, progress=progress)
     finished = stored.finished()
     stale = sum(finished[cell.key]["code"] != digest for cell in cells)
     if stale:
@@ -94,12 +91,65 @@ def experiment(
         following=following(table, phenomenon.follows),
         seconds=float(sum(finished[cell.key]["seconds"] for cell in cells)),
         cells=len(cells),
-        worked=len(pending),
+        worked=worked,
         notes=tuple(notes),
     )
     files.write_file(place / "table.csv", table.to_csv(index=False).encode())
     files.write_file(place / "record.json", files.as_json(record(result)))
     return result
+
+
+def part(
+    phenomenon: Phenomenon,
+    settings: str,
+    out: Path,
+    where: Mapping[str, str],
+    *,
+    seed: int = 0,
+    jobs: int = 1,
+    data_dir: Path | None = None,
+    progress: bool = True,
+) -> pandas.DataFrame:
+    """The rows of those cells whose fields have these values, worked where they are not stored; nothing is judged.
+
+    What is worked is stored, and `experiment` goes on from there.
+    Raises: InputError where a field or a value is unknown, or data are missing; StorageError as `experiment`.
+    """
+    cells = list(phenomenon.cells(phenomenon.settings(settings)))
+    for field, value in where.items():
+        known = {str(cell.where[field]) for cell in cells if field in cell.where}
+        if not known:
+            raise unknown("field", field, {field for cell in cells for field in cell.where})
+        if value not in known:
+            raise unknown(f"value of {field}", value, known)
+    cells = [cell for cell in cells if all(str(cell.where.get(field)) == value for field, value in where.items())]
+    if not cells:
+        raise InputError(f"no cell of {phenomenon.name} has {', '.join(f'{k}={v}' for k, v in where.items())} at once")
+    stored = Cells(folder(out, phenomenon.name, settings, seed) / "cells.jsonl", header(phenomenon, settings, seed))
+    stored.begin(again=False)
+    _work_pending(phenomenon, settings, cells, stored, Bench(phenomenon.name, seed, data_dir), jobs, progress=progress)
+    finished = stored.finished()
+    return pandas.DataFrame([row for cell in cells for row in finished[cell.key]["rows"]])
+
+
+def _work_pending(
+    phenomenon: Phenomenon,
+    settings: str,
+    cells: Sequence[Cell],
+    stored: Cells,
+    bench: Bench,
+    jobs: int,
+    *,
+    progress: bool,
+) -> int:
+    """Work and store those of the cells that are not stored; how many there were."""
+    finished, digest = stored.finished(), code(phenomenon)
+    pending = [cell for cell in cells if cell.key not in finished]
+    with tracking(phenomenon.name, sum(cell.work for cell in pending), shown=progress and bool(pending)) as report:
+        for cell, rows, seconds in _worked(phenomenon, pending, phenomenon.settings(settings), bench, jobs):
+            stored.append(cell.key, rows, seconds, digest)
+            report(cell.work, cell.key)
+    return len(pending)
 
 
 def _worked(

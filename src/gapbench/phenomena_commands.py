@@ -35,11 +35,18 @@ WORK = options(
 @click.argument("name", required=False, shell_complete=completion.complete_phenomenon)
 @click.option("--list", "listed", is_flag=True, help="List the phenomena.")
 @click.option("--index", "indexed", is_flag=True, help="Print sources, claims and rules of all as Markdown.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Work only the cells with this value, print their rows, and judge nothing; may be given again.",
+)
 @WORK
 def phenomenon(
     name: str | None,
     listed: bool,
     indexed: bool,
+    only: tuple[str, ...],
     settings: str,
     out: Path,
     seed: int,
@@ -58,6 +65,7 @@ def phenomenon(
     gapbench phenomenon --list
     gapbench phenomenon double_descent
     gapbench phenomenon grokking --full --plan
+    gapbench phenomenon minimum_norm_kernel --full --only n=60000 --only features=pixels --only seed=0
     """
     from gapbench.evaluate.phenomena import PHENOMENA
 
@@ -76,6 +84,13 @@ def phenomenon(
     entry = _known(name)
     if plan:
         _plan([entry], settings, out, seed)
+        return
+    if only:
+        from gapbench.evaluate.phenomena.experiment import part
+
+        where = dict(_pair(text) for text in only)
+        rows = part(entry, settings, out, where, seed=seed, jobs=jobs, data_dir=data_dir, progress=not no_progress)
+        click.echo(rows.to_string(index=False))
         return
     from gapbench.reports import phenomena_page
 
@@ -137,6 +152,13 @@ def phenomena(
     seen = sum(result.verdict.seen for result in results)
     click.echo(f"{seen} of {len(chosen)} seen in full; page: {path}")
     sys.exit(2 if problems else int(seen < len(chosen)))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--only takes FIELD=VALUE, such as seed=0, not {text!r}")
+    return field, value
 
 
 def _known(name: str) -> Phenomenon:

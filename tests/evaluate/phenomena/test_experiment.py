@@ -12,9 +12,10 @@ from pathlib import Path
 import pandas
 import pytest
 
+from gapbench.datasets.errors import InputError
 from gapbench.evaluate.phenomena import PHENOMENA
 from gapbench.evaluate.phenomena.bench import MEASURE, Bench
-from gapbench.evaluate.phenomena.experiment import _work, experiment, folder, plan
+from gapbench.evaluate.phenomena.experiment import _work, experiment, folder, part, plan
 from gapbench.evaluate.phenomena.intervals import mean_interval
 from gapbench.evaluate.phenomena.phenomenon import Beside, Cell, Follow, Phenomenon, Row
 from gapbench.evaluate.phenomena.verdict import Verdict, above, shown, verdict
@@ -114,6 +115,31 @@ def test_killed_it_goes_on_from_the_last_finished_cell(tmp_path: Path) -> None:
     result = experiment(PLANTED, "quick", tmp_path, progress=False)
     assert WORKED == ["x=3, seed=1", "x=3, seed=2", "x=4, seed=0", "x=4, seed=1", "x=4, seed=2"]
     assert result.table.equals(whole.table)
+
+
+def test_a_part_works_its_cells_alone_and_the_whole_goes_on_from_there(tmp_path: Path) -> None:
+    WORKED.clear()
+    rows = part(PLANTED, "quick", tmp_path, {"x": "2", "seed": "1"}, progress=False)
+    assert rows[["x", "seed"]].to_numpy().tolist() == [[2, 1]]
+    assert len(WORKED) == 1
+    assert len(part(PLANTED, "quick", tmp_path, {"x": "2"}, progress=False)) == 3
+    assert len(WORKED) == 3, "what is stored is not worked again"
+    whole = experiment(PLANTED, "quick", tmp_path, progress=False)
+    assert (len(WORKED), whole.worked) == (12, 9)
+    assert whole.table.loc[whole.table["x"] == 2, "y"].iloc[1] == rows["y"].item()
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"n": "2"}, "unknown field 'n'.*seed"),
+        ({"x": "7"}, "unknown value of x '7'"),
+        ({"seed": "one"}, "value of seed"),
+    ],
+)
+def test_a_part_that_is_not_there_is_said(tmp_path: Path, where: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        part(PLANTED, "quick", tmp_path, where, progress=False)
 
 
 def test_other_seeds_and_settings_are_kept_apart_and_another_revision_replaces(tmp_path: Path) -> None:
