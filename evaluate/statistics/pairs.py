@@ -14,6 +14,9 @@ Signs = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Array = TypeVar("Array", Floats, Signs)
 
+SORTED = 5000
+"""From so many runs on, sorting takes less time than a product of the signs of all pairs."""
+
 BLOCK = 1 << 22
 """Entries of the largest temporary array; 16 MiB of single precision."""
 
@@ -107,11 +110,13 @@ def kendall_sums(x: Signs, y: Signs, members: Indices) -> KendallSums:
     """The Kendall sums of each column of x (runs, measures) with each column of y (runs, replicates), by ranks.
 
     A pair counts where both runs have a value of x and of y (no NaN). One matrix product a block of pairs: exact, since
-    a block's sums stay below 2^24.
+    a block's sums stay below 2^24. From `SORTED` runs without NaN, by sorting each column, in time n log n.
     """
     x, y = x[members], y[members]
     runs, measures, replicates = len(members), x.shape[1], y.shape[1]
     gaps_in_x, gaps_in_y = bool(np.isnan(x).any()), bool(np.isnan(y).any())
+    if runs >= SORTED and not gaps_in_x and not gaps_in_y:
+        return _sorted_kendall_sums(x, y)
     concordance = np.zeros((measures, replicates))
     untied_x = np.zeros((measures, replicates if gaps_in_y else 1))
     untied_y = np.zeros((measures if gaps_in_x else 1, replicates))
@@ -128,6 +133,26 @@ def kendall_sums(x: Signs, y: Signs, members: Indices) -> KendallSums:
         untied_y += x_valid.T @ np.abs(y_signs, out=y_signs)
         pairs += x_valid.T @ y_valid
     return KendallSums(concordance, untied_x, untied_y, pairs)
+
+
+def _sorted_kendall_sums(x: Signs, y: Signs) -> KendallSums:
+    from scipy.stats import kendalltau
+
+    untied_x, untied_y = (np.array([distinct_pairs(column) for column in columns.T]) for columns in (x, y))
+    scales = np.sqrt(np.outer(untied_x, untied_y))
+    taus = np.zeros(scales.shape)
+    for measure, replicate in np.argwhere(scales > 0):
+        taus[measure, replicate] = kendalltau(x[:, measure], y[:, replicate], method="asymptotic").statistic
+    pairs = np.array([[len(x) * (len(x) - 1) / 2]])
+    # The concordance is a whole number, which tau's rounding does not hide.
+    return KendallSums(np.round(taus * scales), untied_x[:, None], untied_y[None, :], pairs)
+
+
+def distinct_pairs(values: Floats | Signs) -> float:
+    """How many unordered pairs of the values differ."""
+    n = len(values)
+    sizes = np.unique(values, return_counts=True)[1].astype(np.float64)
+    return float((n * n - (sizes**2).sum()) / 2)
 
 
 def _valid(signs: Signs) -> Signs:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.interval import Interval
 from gapbench.evaluate.statistics.pairs import (
-    BLOCK,
     Floats,
     Indices,
     KendallSums,
@@ -23,12 +21,10 @@ from gapbench.evaluate.statistics.pairs import (
     kendall_sums,
     ratio,
 )
+from gapbench.evaluate.statistics.recipe_pairs import RecipePairs, recipe_pairs
 from gapbench.evaluate.statistics.resampling import NO_DRAWS, Estimate, linearised, quadratic_forms
 
 Kind = Literal["a", "b"]
-
-RowSigns = Callable[[slice], Signs]
-"""Some rows of the array (runs, runs) of signs."""
 
 
 def tau_a(measure: Floats, gap: Floats, design: Design) -> Interval:
@@ -95,12 +91,10 @@ def tau_estimates(
 
 @dataclass(frozen=True)
 class _Stratum:
-    """A stratum's runs sorted by recipe, and the sums that all measures share; see `_between_recipes`."""
+    """A stratum's runs sorted by recipe, and the sums that all measures share."""
 
     rows: Indices
-    recipe: Indices
-    all_pairs: RowSigns
-    gap_signs: RowSigns
+    sums: RecipePairs
     pairs: Floats
     untied: Floats
     drawn: NDArray[np.int64] | None
@@ -113,30 +107,20 @@ class _Stratum:
     ) -> _Stratum:
         rows = rows[np.argsort(design.recipe[rows], kind="stable")]
         recipe, level = design.recipe[rows], design.level[rows]
-        # A run has no place but its own: every two differ, so the signs of the places count the pairs.
-        place = np.arange(len(rows), dtype=np.float32)
-        all_pairs, gap_signs = partial(_sign_rows, place), partial(_sign_rows, gap[rows])
-        if between_noises:
-            all_pairs, gap_signs = partial(_apart, all_pairs, level), partial(_apart, gap_signs, level)
-        pairs = _between_recipes(recipe, design.recipes, partial(_magnitudes, all_pairs))
-        untied = _between_recipes(recipe, design.recipes, partial(_magnitudes, gap_signs))
+        sums = recipe_pairs(gap[rows], recipe, level, design.recipes, between_noises=between_noises)
+        # A run has no place but its own: every two differ, so they count the pairs.
+        pairs, untied = sums.untied(np.arange(len(rows), dtype=np.float32)), sums.untied(gap[rows])
         drawn_pairs = drawn_untied = NO_DRAWS
         if drawn is not None:
             drawn_untied, drawn_pairs = quadratic_forms(untied, drawn), quadratic_forms(pairs, drawn)
             if not between_noises:
                 # A run and its copies are pairs too.
                 drawn_pairs += (drawn * (drawn - 1) / 2) @ np.bincount(recipe, minlength=design.recipes)
-        return cls(rows, recipe, all_pairs, gap_signs, pairs, untied, drawn, drawn_pairs, drawn_untied)
-
-    def concordance(self, values: Signs) -> Floats:
-        """sgn of the values' differences times the gaps', added up by pairs of recipes."""
-        return self._sums(partial(_products, partial(_sign_rows, values), self.gap_signs))
+        return cls(rows, sums, pairs, untied, drawn, drawn_pairs, drawn_untied)
 
     def untied_values(self, values: Signs) -> Floats:
         """How many of the pairs differ in the values, by pairs of recipes."""
-        if len(np.unique(values)) == len(values):
-            return self.pairs
-        return self._sums(partial(_magnitudes, partial(_products, partial(_sign_rows, values), self.all_pairs)))
+        return self.pairs if len(np.unique(values)) == len(values) else self.sums.untied(values)
 
     def resampled(self, concordance: Floats, untied: Floats | None) -> tuple[Floats, NDArray[np.bool_]]:
         """tau_b in each resample, or tau_a where ``untied`` (of the values) is None; and whether the stratum enters."""
@@ -149,9 +133,6 @@ class _Stratum:
             enters = self.drawn_untied > 0
         return ratio(quadratic_forms(concordance, self.drawn), norm), enters
 
-    def _sums(self, rows: RowSigns) -> Floats:
-        return _between_recipes(self.recipe, len(self.pairs), rows)
-
 
 def _tau_estimate(x: Signs, strata: Sequence[_Stratum], counts: Floats, n: int, kind: Kind) -> Estimate:
     recipes = len(counts)
@@ -160,7 +141,7 @@ def _tau_estimate(x: Signs, strata: Sequence[_Stratum], counts: Floats, n: int, 
     draws = []
     for stratum in strata:
         values = x[stratum.rows]
-        concordance = stratum.concordance(values)
+        concordance = stratum.sums.concordance(values)
         if kind == "a":
             norm, drift = stratum.pairs.sum(), stratum.pairs / max(stratum.pairs.sum(), 1)
             draws.append(stratum.resampled(concordance, None))
@@ -206,45 +187,3 @@ def within_noise_replicates(measures: Floats, gaps: Floats, strata: Sequence[Ind
 def _joint_ranks(gaps: Floats) -> Signs:
     """Ranks over the whole array: replicates are rearrangements of one another, and one sort serves them all."""
     return dense_ranks(gaps.reshape(-1, 1)).reshape(gaps.shape)
-
-
-def _sign_rows(values: Signs, block: slice) -> Signs:
-    # Ranks and places are whole numbers: clipping takes the sign, in less than half the time.
-    difference: Signs = values[block, None] - values
-    return np.clip(difference, -1.0, 1.0, out=difference)
-
-
-def _magnitudes(signs: RowSigns, block: slice) -> Signs:
-    return np.abs(signs(block))
-
-
-def _apart(signs: RowSigns, level: Indices, block: slice) -> Signs:
-    out = signs(block)
-    out *= level[block, None] != level
-    return out
-
-
-def _products(x: RowSigns, y: RowSigns, block: slice) -> Signs:
-    product = x(block)
-    product *= y(block)
-    return product
-
-
-def _between_recipes(recipe: Indices, recipes: int, rows: RowSigns) -> Floats:
-    """A symmetric array over ordered pairs of runs, given by blocks of rows, added up by recipes.
-
-    ``recipe`` (runs,) ascends. Returns (recipes, recipes) on and above the diagonal: the sums over unordered pairs.
-    """
-    present, starts = np.unique(recipe, return_index=True)
-    # Blocks that stay in the cache take half the time of larger ones.
-    n, size = len(recipe), max(1, (BLOCK >> 5) // max(len(recipe), 1))
-    blocks = (rows(slice(at, at + size)) for at in range(0, n, size))
-    if len(present) == n:
-        sums = np.concatenate(list(blocks)).astype(np.float64)
-    else:
-        columns = [np.add.reduceat(block, starts, axis=1) for block in blocks]
-        sums = np.add.reduceat(np.concatenate(columns), starts, axis=0, dtype=np.float64)
-    out = np.zeros((recipes, recipes))
-    out[np.ix_(present, present)] = np.triu(sums)
-    out[np.diag_indices(recipes)] /= 2
-    return out

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapbench.evaluate.statistics.dominance import Dominance, GapTree
-from gapbench.evaluate.statistics.pairs import Floats, KendallSums, ratio
+from gapbench.evaluate.statistics.pairs import Floats, KendallSums, distinct_pairs, ratio
 
 _COLUMNS = 128
 """Resamples that are summed together, so that what they need stays in the cache."""
@@ -60,15 +60,9 @@ def kendall_tau(measures: Floats, gap: Floats) -> tuple[Floats, Floats]:
 
     runs, count = measures.shape
     taus = np.full(count, np.nan)
-    untied = np.array([_distinct_pairs(measures[:, column]) for column in range(count)])
-    untied_gap = _distinct_pairs(gap)
+    untied = np.array([distinct_pairs(measures[:, column]) for column in range(count)])
+    untied_gap = distinct_pairs(gap)
     for column in np.flatnonzero(untied * untied_gap > 0):
         taus[column] = kendalltau(measures[:, column], gap, method="asymptotic").statistic
     concordance = np.where(np.isnan(taus), 0.0, np.round(taus * np.sqrt(untied * untied_gap)))
     return ratio(concordance, np.full(count, runs * (runs - 1) / 2)), ratio(concordance, np.sqrt(untied * untied_gap))
-
-
-def _distinct_pairs(values: Floats) -> float:
-    n = len(values)
-    sizes = np.unique(values, return_counts=True)[1].astype(np.float64)
-    return float((n * n - (sizes**2).sum()) / 2)

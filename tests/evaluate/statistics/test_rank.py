@@ -207,7 +207,7 @@ def test_blocks_of_pairs_change_nothing(monkeypatch):
     measure, gap = rng.integers(0, 9, (2, len(runs))).astype(float)
     whole = tau_b(measure, gap, design), tau_replicates(measure[:, None], gap[:, None]).tau_b()
     monkeypatch.setattr("gapbench.evaluate.statistics.pairs.BLOCK", 50)
-    monkeypatch.setattr("gapbench.evaluate.statistics.rank.BLOCK", 50)
+    monkeypatch.setattr("gapbench.evaluate.statistics.recipe_pairs.BLOCK", 50)
     assert (tau_b(measure, gap, design), tau_replicates(measure[:, None], gap[:, None]).tau_b()) == whole
 
 
