@@ -19,7 +19,7 @@ from gapbench.measures.curvature import (
 )
 from gapbench.measures.functional import functional_logits
 from gapbench.measures.perturbation import mean_standard_error
-from gapbench.measures.quantities import convolves
+from gapbench.measures.quantities import CONVOLVED_EXAMPLES, convolves
 from gapbench.measures.registry import Estimate, measure, quantity, variants
 from gapbench.measures.weight_noise import Noise, NoisyNetwork
 
@@ -33,7 +33,7 @@ NOISY_EVALUATIONS = 2048
 
 
 SCOUTED_EXAMPLES = 32
-"""Of a convolutional network, directions of ascent are sought on so many examples, and compared on all."""
+"""Of a convolutional network on `CONVOLVED_EXAMPLES`, ascents are first sought on so many, and compared on all."""
 
 
 @quantity(large=True, cost="gradient")
@@ -119,7 +119,7 @@ def worst_sharpness_l2(
     """Largest rise of the training loss in a Euclidean ball around the weights, in nats.
 
     Formula: max L(w + u) − L(w), ‖u‖_2 ≤ ρ, over all of `curvature_sample` at once; sought by `worst_rise`, whose
-    value is a lower estimate of the maximum; where the network convolves, its first ascents are on 32 of the examples.
+    value is a lower estimate of the maximum; of a convolutional network on 128 examples its first ascents are on 32.
     Raises: Undefined where nothing has a direction to ascend.
     Sign: a flat minimum needs a less precise description, so a larger rise predicts a larger gap.
     """
@@ -228,10 +228,10 @@ variants(worst_adaptive_sharpness_linf, normalise_logits=(True,))
 
 
 def _terms(network: nn.Module, sample: Split, *, normalise_logits: bool = False) -> tuple[Terms, Terms | None]:
-    """The mean loss on a sample, and, where the network convolves, on few of its examples."""
+    """The mean loss on a sample, and, where the network convolves and the sample was cut, on few of its examples."""
     few = Split(sample.inputs[:SCOUTED_EXAMPLES], sample.labels[:SCOUTED_EXAMPLES], sample.classes)
     terms, scout = (mean_loss_terms(network, part, normalise_logits=normalise_logits) for part in (sample, few))
-    return terms, scout if convolves(network) else None
+    return terms, scout if convolves(network) and len(sample) >= CONVOLVED_EXAMPLES else None
 
 
 def average_rise(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
-from gapbench.measures import BUILT_IN, norms, quantities
+from gapbench.measures import BUILT_IN, norms, outputs, quantities
 from gapbench.measures.layers import fold_batch_norm, weight_layers
 from gapbench.measures.read import read
 from gapbench.measures.registry import build, collect
@@ -61,7 +61,7 @@ ORACLE = {
 
 @pytest.mark.parametrize("name", ORACLE)
 def test_hand_values(trained: Trained, name: str) -> None:
-    registry = build([*collect(quantities), *collect(norms)])
+    registry = build([*collect(quantities), *collect(outputs), *collect(norms)])
     (reading,) = read([registry.measures[name]], registry, trained)
     assert reading.value == pytest.approx(ORACLE[name], rel=1e-9)
 
@@ -81,14 +81,14 @@ def test_rescaling_changes_param_norm_and_not_the_function(trained: Trained) -> 
     scaled = network(([[30.0, 0.0], [0.0, 4.0]], [[0.1, 2.0], [0.2, -1.0]]))
     inputs = trained.train.inputs
     assert torch.allclose(scaled(inputs), trained.network(inputs), atol=1e-5)
-    registry = build([*collect(quantities), *collect(norms)])
+    registry = build([*collect(quantities), *collect(outputs), *collect(norms)])
     moved = Trained(scaled, trained.initial, trained.train)
     (reading,) = read([registry.measures["param_norm"]], registry, moved)
     assert reading.value == pytest.approx(921.05, rel=1e-6)  # 0.1 and 0.2 are rounded to float32
 
 
 def test_undefined_without_a_positive_margin(trained: Trained) -> None:
-    registry = build([*collect(quantities), *collect(norms)])
+    registry = build([*collect(quantities), *collect(outputs), *collect(norms)])
     wrong = Trained(trained.network, trained.initial, Split(trained.train.inputs, 1 - trained.train.labels, 2))
     (reading,) = read([registry.measures["log_prod_frobenius_over_margin"]], registry, wrong)
     assert reading.status == "undefined"
@@ -100,7 +100,7 @@ def test_biases_are_in_l2_and_not_in_the_layer_norms() -> None:
     biased[0].weight.data = torch.tensor([[3.0, 0.0]])
     biased[0].bias.data = torch.tensor([4.0])
     trained = Trained(biased, biased.state_dict(), Split(torch.ones(1, 2), torch.zeros(1, dtype=torch.long), 1))
-    registry = build([*collect(quantities), *collect(norms)])
+    registry = build([*collect(quantities), *collect(outputs), *collect(norms)])
     readings = read([registry.measures[name] for name in ("l2", "param_norm")], registry, trained)
     assert [reading.value for reading in readings] == pytest.approx([5.0, 9.0])
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
-from gapbench.measures import augmentations, margins, mixtures, quantities, spectral
+from gapbench.measures import augmentations, margins, mixtures, outputs, quantities, spectral
 from gapbench.measures.layers import Layer, fold_batch_norm, weight_layers
 from gapbench.measures.read import read
 from gapbench.measures.registry import Registry, Undefined, build, collect
@@ -41,7 +41,7 @@ def layers() -> tuple[Layer, ...]:
 
 @pytest.fixture
 def registry() -> Registry:
-    modules = (quantities, augmentations, mixtures, margins, spectral)
+    modules = (quantities, outputs, augmentations, mixtures, margins, spectral)
     return build([entry for module in modules for entry in collect(module)])
 
 
