@@ -136,6 +136,8 @@ def main() -> None:
         print(f"{size:,} runs made in {time.process_time() - started:.1f} processor seconds", flush=True)
         for name in ("outcomes.parquet", "readings.parquet"):
             (folder / name).unlink(missing_ok=True)
+        # A leaderboard kept by an earlier call would be read, not computed.
+        shutil.rmtree(folder / "leaderboards", ignore_errors=True)
         for step in ["open (not compacted)", *(["compact"] if "compact" not in options.steps else []), *options.steps]:
             wall, cpu, peak = timed(step.partition(" (")[0], folder)
             record = {"runs": size, "step": step, "wall_s": round(wall, 2), "cpu_s": round(cpu, 2), "MB": round(peak)}
