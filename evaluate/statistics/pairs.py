@@ -14,7 +14,7 @@ Signs = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Array = TypeVar("Array", Floats, Signs)
 
-SORTED = 5000
+SORTED = 3000
 """From so many runs on, sorting takes less time than a product of the signs of all pairs."""
 
 BLOCK = 1 << 22
@@ -110,12 +110,12 @@ def kendall_sums(x: Signs, y: Signs, members: Indices) -> KendallSums:
     """The Kendall sums of each column of x (runs, measures) with each column of y (runs, replicates), by ranks.
 
     A pair counts where both runs have a value of x and of y (no NaN). One matrix product a block of pairs: exact, since
-    a block's sums stay below 2^24. From `SORTED` runs without NaN, by sorting each column, in time n log n.
+    a block's sums stay below 2^24. From `SORTED` runs on by sorting, in time n log n.
     """
     x, y = x[members], y[members]
     runs, measures, replicates = len(members), x.shape[1], y.shape[1]
     gaps_in_x, gaps_in_y = bool(np.isnan(x).any()), bool(np.isnan(y).any())
-    if runs >= SORTED and not gaps_in_x and not gaps_in_y:
+    if runs >= SORTED:
         return _sorted_kendall_sums(x, y)
     concordance = np.zeros((measures, replicates))
     untied_x = np.zeros((measures, replicates if gaps_in_y else 1))
@@ -136,16 +136,33 @@ def kendall_sums(x: Signs, y: Signs, members: Indices) -> KendallSums:
 
 
 def _sorted_kendall_sums(x: Signs, y: Signs) -> KendallSums:
-    from scipy.stats import kendalltau
+    from gapbench.evaluate.statistics.discordance import discordant_and_tied
 
-    untied_x, untied_y = (np.array([distinct_pairs(column) for column in columns.T]) for columns in (x, y))
-    scales = np.sqrt(np.outer(untied_x, untied_y))
-    taus = np.zeros(scales.shape)
-    for measure, replicate in np.argwhere(scales > 0):
-        taus[measure, replicate] = kendalltau(x[:, measure], y[:, replicate], method="asymptotic").statistic
-    pairs = np.array([[len(x) * (len(x) - 1) / 2]])
-    # The concordance is a whole number, which tau's rounding does not hide.
-    return KendallSums(np.round(taus * scales), untied_x[:, None], untied_y[None, :], pairs)
+    concordance, untied_x, untied_y, pairs = np.zeros((4, x.shape[1], y.shape[1]))
+    for measures, with_x in _by_presence(x):
+        for replicates, with_y in _by_presence(y):
+            both, cell = with_x & with_y, np.ix_(measures, replicates)
+            gaps = y[np.ix_(both, replicates)]
+            pairs[cell] = both.sum() * (both.sum() - 1) / 2
+            untied_y[cell] = [distinct_pairs(gap) for gap in gaps.T]
+            for measure in measures:
+                values = x[both, measure]
+                discordant, tied = discordant_and_tied(values, gaps)
+                untied_x[measure, replicates] = untied = distinct_pairs(values)
+                untied_in_both = untied + untied_y[measure, replicates] - pairs[measure, replicates] + tied
+                concordance[measure, replicates] = untied_in_both - 2 * discordant
+    columns = slice(None) if np.isnan(y).any() else slice(1)
+    rows = slice(None) if np.isnan(x).any() else slice(1)
+    return KendallSums(concordance, untied_x[:, columns], untied_y[rows], pairs[rows, columns])
+
+
+def _by_presence(values: Signs) -> list[tuple[Indices, NDArray[np.bool_]]]:
+    """The columns that have a value, not NaN, in the same rows, and these rows."""
+    present = ~np.isnan(values)
+    found: dict[bytes, list[int]] = {}
+    for column, rows in enumerate(present.T):
+        found.setdefault(rows.tobytes(), []).append(column)
+    return [(np.array(columns), present[:, columns[0]]) for columns in found.values()]
 
 
 def distinct_pairs(values: Floats | Signs) -> float:
