@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -99,7 +100,7 @@ def _leaders(frame: pd.DataFrame) -> Sentence:
     start: Sentence = (
         "Among networks trained with the same share of noisy labels, ",
         Mention(leader["key"]),
-        f" orders the {target} best: {score}{bound}",
+        f" orders the {target} best: {score}{_where(leader)}{bound}",
     )
     rivals = [row["key"] for row in competing[1:] if row[f"{RANKING}_high"] >= leader[RANKING]]
     if not rivals:
@@ -111,6 +112,11 @@ def _leaders(frame: pd.DataFrame) -> Sentence:
         *_names(rivals),
         ").",
     )
+
+
+def _where(leader: Mapping[str, Any]) -> str:
+    runs = leader["ok"] + leader["undefined"] + leader["failed"]
+    return "" if leader["ok"] == runs else f" on the {leader['ok']} of {runs} runs where it is defined"
 
 
 def _inside(frame: pd.DataFrame) -> Sentence:

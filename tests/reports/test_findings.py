@@ -32,6 +32,13 @@ def test_a_lone_leader(frames: Frames) -> None:
     assert "no other measure's 95 % interval reaches" in first
 
 
+def test_a_leader_that_is_not_defined_everywhere_says_so(frames: Frames) -> None:
+    leader = {"within_noise_tau": (0.62, 0.48, 0.73)}
+    frame = frames({"a": {**leader, "ok": 40, "undefined": 151, "failed": 1}, "b": {"within_noise_tau": 0.3}})
+    assert "τ_b = .62 [.48, .73] on the 40 of 192 runs where it is defined against" in sentences(frame)[0]
+    assert "where it is defined" not in sentences(frames({"a": leader}))[0]
+
+
 def test_leaders_within_noise_are_counted_and_named(frames: Frames) -> None:
     frame = frames(
         {
