@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
@@ -245,3 +245,21 @@ def fitted(
     curve = torch.tensor(losses, dtype=torch.float64)
     history = History(torch.arange(steps).double(), curve, torch.zeros(steps, dtype=torch.float64))
     return Trained(network.eval(), initial, Split(inputs, labels, classes), history, Trajectory(states))
+
+
+@pytest.fixture
+def trained() -> Trained:
+    """A small network with batch norm and its sample."""
+    generator = torch.Generator().manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    inputs = torch.randn(6, 3, generator=generator)
+    return Trained(network, initial, Split(inputs, torch.tensor([0, 1, 0, 1, 0, 1]), 2))
+
+
+@pytest.fixture
+def with_twins(trained: Trained) -> Trained:
+    """It, with two second runs and test inputs."""
+    twin = copy.deepcopy(trained)
+    other = replace(copy.deepcopy(trained), train=trained.train)
+    return replace(trained, seed_twins=(other,), random_label_twin=twin, unlabelled_test_inputs=torch.ones(4, 3))
