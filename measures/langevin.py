@@ -34,8 +34,9 @@ class Chains:
     def mean(self) -> tuple[float, float]:
         """The mean loss and its standard error, which counts the autocorrelation of the chains.
 
-        Formula: SE² = var · τ / N with τ = 1 + 2 Σ ρ_t over the initial positive sequence of pairs (Geyer 1992), the
-        autocovariance averaged over the chains, about their common mean.
+        Formula: SE² = Σ_t γ_t / (N − k) over the k lags, of either sign, of the initial positive sequence of pairs
+        (Geyer 1992), with the autocovariance γ_t averaged over the chains, about their common mean. That mean's own
+        variance, SE², is missing from each γ_t: hence N − k in place of N, or N/4 where the sequence is longer.
         """
         mean = self.losses.mean()
         moved = self.losses - mean
@@ -44,13 +45,15 @@ class Chains:
         def covariance(lag: int) -> float:
             return float((moved[:, : steps - lag] * moved[:, lag:]).sum()) / moved.numel()
 
-        total = -covariance(0)
+        total, lags = -covariance(0), -1
         for even in range(0, steps - 1, 2):
             pair = covariance(even) + covariance(even + 1)
             if pair <= 0:
                 break
             total += 2 * pair
-        return float(mean), math.sqrt(max(total, 0.0) / moved.numel())
+            lags += 4
+        count = moved.numel()
+        return float(mean), math.sqrt(max(total, 0.0) / max(count - lags, count / 4))
 
 
 def sample(

@@ -24,7 +24,7 @@ EXAMPLES, IMAGES = 64, 32
 CHAINS, BURN_IN, STEPS = 2, 20, 50
 
 
-@measure(source="lau2025, eq. 15", sign=+1, cost="iterative", revision=2)
+@measure(source="lau2025, eq. 15", sign=+1, cost="iterative", revision=3)
 def local_learning_coefficient(
     evaluated_float32: nn.Module, train: Split, rng: torch.Generator, *, localisation: float = 100.0
 ) -> Estimate:

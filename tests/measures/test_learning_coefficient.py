@@ -125,6 +125,22 @@ def test_the_standard_error_counts_the_autocorrelation() -> None:
     assert float(series.std()) / math.sqrt(8000) < 0.5 * expected
 
 
+def test_short_slow_chains_do_not_promise_too_much() -> None:
+    """Two chains of 50 steps whose correlation time is 40 steps have a mean of about three independent draws."""
+    rng = generator(0, "short chains")
+    means, reported = [], []
+    for _ in range(300):
+        steps = torch.randn(2, 50, generator=rng, dtype=torch.float64)
+        for step in range(1, 50):
+            steps[:, step] = 0.95 * steps[:, step - 1] + math.sqrt(1 - 0.95**2) * steps[:, step]
+        mean, error = Chains(steps, 1.0).mean()
+        means.append(mean)
+        reported.append(error**2)
+    ratio = float(torch.tensor(means).std()) / math.sqrt(sum(reported) / len(reported))
+    assert 0.6 < ratio < 1
+    assert float(torch.tensor(means).std()) > 0.4
+
+
 def test_the_metropolis_step_keeps_the_law_and_a_chain_without_it_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
