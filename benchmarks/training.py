@@ -167,13 +167,13 @@ def serve(way: str, name: str, examples: int, epochs: int, precision: str, threa
         DataSpec("random", examples), case.architecture, case.width, case.depth, learning_rate=0.01, batch_size=128,
         stop_loss_nats=1e-9, max_epochs=epochs, precision=precision,
     )  # fmt: skip
-    one = Split(sample.inputs[:1], sample.labels[:1], 10)
+    few = Split(sample.inputs[:2], sample.labels[:2], 10)
 
     def losses(count: int) -> list[float]:
         part = Split(sample.inputs[:count], sample.labels[:count], 10)
         if way == "plain":
             return plain(case, spec, pixels[:count], part)
-        history = train(spec, (part, one))[0].history
+        history = train(spec, (part, few))[0].history
         assert history is not None
         return history.loss_nats[1:].tolist()
 
