@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
-import numpy
+import math
+from collections.abc import Callable
+
 import pandas
 import pytest
 import torch
-from scipy.linalg import cho_factor
 
-from gapbench.evaluate.phenomena.minimum_norm_kernel import extrapolated, gaussian, wavelets
+from gapbench.datasets.seeds import generator
+from gapbench.evaluate.phenomena.minimum_norm_kernel import extrapolated, gaussian, interpolant, values, wavelets
 
 
 def test_the_kernel_is_that_of_the_formula() -> None:
-    rng = numpy.random.default_rng(0)
-    x, y = rng.standard_normal((5, 3)), rng.standard_normal((4, 3))
-    naive = [[numpy.exp(-((a - b) ** 2).sum() / (2 * 1.5**2)) for b in y] for a in x]
-    assert numpy.allclose(gaussian(x, y, 1.5), naive)
+    rng = generator(0, "kernel")
+    x, y = (torch.randn(size, 3, generator=rng, dtype=torch.float64) for size in (5, 4))
+    naive = [[math.exp(-float((a - b).square().sum()) / (2 * 1.5**2)) for b in y] for a in x]
+    assert torch.allclose(gaussian(x, y, 1.5), torch.tensor(naive, dtype=torch.float64))
+
+
+def allocated(work: Callable[[], object]) -> int:
+    """The bytes that some work takes for tensors, added up."""
+    with torch.profiler.profile(profile_memory=True) as seen:
+        work()
+    return sum(max(event.self_cpu_memory_usage, 0) for event in seen.events())
 
 
 def test_the_gram_matrix_is_factored_in_its_own_memory() -> None:
-    x = numpy.random.default_rng(0).standard_normal((40, 3))
-    for own, shares in ((gaussian(x, x, 1.0).T, True), (gaussian(x, x, 1.0), False)):
-        factor, _ = cho_factor(own, lower=True, overwrite_a=True, check_finite=False)
-        assert numpy.shares_memory(own, factor) == shares
+    x = torch.randn(400, 3, generator=generator(0, "own memory"), dtype=torch.float64)
+    matrix, targets = 8 * 400**2, torch.ones(400, 1, dtype=torch.float64)
+    assert allocated(lambda: torch.linalg.cholesky(gaussian(x, x, 0.01))) > 1.9 * matrix, "the positive control"
+    assert allocated(lambda: interpolant(x, targets, 0.01)) < 1.5 * matrix
+
+
+def test_the_interpolant_solves_the_system_in_either_precision() -> None:
+    rng = generator(0, "interpolant")
+    x = torch.randn(300, 8, generator=rng, dtype=torch.float64)
+    targets = torch.randn(300, 2, generator=rng, dtype=torch.float64)
+    expected = torch.linalg.solve(gaussian(x.float().double(), x.float().double(), 1.5), targets)
+    refined = interpolant(x.float(), targets, 1.5)
+    for found, digits in ((interpolant(x.float().double(), targets, 1.5), 1e-9), (refined, 1e-6)):
+        assert found.dtype == torch.float64
+        assert float((found - expected).abs().max()) < digits * float(expected.abs().max())
+    fitted = values(x.float(), refined, x.float(), 1.5)
+    assert float((fitted - targets).abs().max()) < 1e-5
+
+
+def test_a_gram_matrix_that_is_not_positive_definite_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Gram matrix of 6 examples is not positive definite in torch.float64: row"):
+        interpolant(torch.zeros(6, 2, dtype=torch.float64), torch.zeros(6, 1, dtype=torch.float64), 1.0)
 
 
 def test_wavelets_see_orientation_and_not_a_constant_background() -> None:
