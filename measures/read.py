@@ -64,7 +64,13 @@ _MISSING = {
 """Why a root that a run may lack is absent."""
 
 
-def read(measures: Sequence[Measure], registry: Registry, trained: Trained, *, seed: int = 0) -> list[Reading]:
+Step = Callable[[int, int], None]
+"""Told, after each measure, how many have been read, and of how many."""
+
+
+def read(
+    measures: Sequence[Measure], registry: Registry, trained: Trained, *, seed: int = 0, step: Step | None = None
+) -> list[Reading]:
     """The readings of these measures on one network, in the order given.
 
     Each quantity is computed once, and dropped after its last use. Every function gets its own generator, derived
@@ -75,7 +81,7 @@ def read(measures: Sequence[Measure], registry: Registry, trained: Trained, *, s
     """
     readings = {
         entry.key: _reading(entry, registry.digest(entry), result, seconds)
-        for entry, result, seconds in _results(measures, registry, trained, seed)
+        for entry, result, seconds in _results(measures, registry, trained, seed, step)
     }
     return [readings[entry.key] for entry in measures]
 
@@ -101,7 +107,7 @@ def read_layers(
 
 
 def _results(
-    measures: Sequence[Measure], registry: Registry, trained: Trained, seed: int
+    measures: Sequence[Measure], registry: Registry, trained: Trained, seed: int, step: Step | None = None
 ) -> Iterator[tuple[Measure, Any, float]]:
     """What each measure returned, or its absence, and the seconds that it took."""
     values: dict[str, Any] = {root: getattr(trained, root) for root in ROOTS if root != "rng"}
@@ -118,7 +124,11 @@ def _results(
         if any(map(_diverged, runs)):
             values[root] = _Absent("undefined", f"the weights of its {root} are not finite: that training diverged")
     with Guard(trained) as guard:
-        found = list(_evaluated(measures, registry, dict(values), guard.brief_offence, seed))
+        found = []
+        for result in _evaluated(measures, registry, dict(values), guard.brief_offence, seed):
+            found.append(result)
+            if step is not None:
+                step(len(found), len(measures))
         if guard.offence():
             while guard.offence():
                 pass  # each call undoes one change

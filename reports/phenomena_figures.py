@@ -100,13 +100,15 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         axes.set_yscale("log")
     for at, label in panel.verticals:
         axes.axvline(at, color=GREY, **_DASHES)
-        axes.text(at, 1.0, f" {label}", transform=axes.get_xaxis_transform(), fontsize=7, color=GREY, va="top")
+        _label(axes, label, (at, 1.0), (4, -2), GREY, xycoords=axes.get_xaxis_transform(), va="top")
     for at, label in panel.horizontals:
         axes.axhline(at, color=GREY, **_DASHES)
-        axes.text(0.0, at, f" {label}", transform=axes.get_yaxis_transform(), fontsize=7, color=GREY, va="bottom")
+        _label(axes, label, (0.0, at), (4, 2), GREY, xycoords=axes.get_yaxis_transform(), va="bottom")
     for x, y, label in panel.published:
         axes.plot(x, y, "*", color=INK, markersize=9, zorder=5)
-        axes.annotate(f" {label}", (x, y), fontsize=7, color=INK, va="bottom")
+        # Towards the middle of the axes, so that it does not run out of them.
+        right = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0] > 0.5
+        _label(axes, label, (x, y), (-7 if right else 7, 0), INK, ha="right" if right else "left", va="center")
     for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
         if scale == "log":
             _log_ticks(axis)
@@ -120,6 +122,12 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         legend.get_title().set_fontsize(7.5)
         for text in legend.get_texts():
             text.set_fontsize(7.5)
+
+
+def _label(
+    axes: Any, text: str, at: tuple[float, float], offset: tuple[float, float], color: str, **where: Any
+) -> None:
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", fontsize=7, color=color, **where)
 
 
 def _log_ticks(axis: Any) -> None:

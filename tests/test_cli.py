@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import gapbench
 from gapbench import completion, result_commands, zoo_commands
 from gapbench.cli import main
 from gapbench.datasets.errors import InputError
+from gapbench.evaluate import progress
 from gapbench.measures import MEASURES
 from gapbench.names import keys_of
 from gapbench.reports.scores import SORTABLE
@@ -280,7 +282,9 @@ def test_every_command_has_examples() -> None:
         assert f"gapbench {name}" in (command.help or ""), name
 
 
-def test_read_returns_a_frame_and_takes_functions() -> None:
+def test_read_returns_a_frame_and_takes_functions(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gapbench.datasets.load import load
     from gapbench.datasets.spec import DataSpec
     from gapbench.models.spec import RunSpec
@@ -299,6 +303,12 @@ def test_read_returns_a_frame_and_takes_functions() -> None:
     assert (frame["status"] == "ok").all()
     with pytest.raises(InputError, match="not declared"):
         gapbench.read([len], trained)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    capsys.readouterr()
+    gapbench.read(["num_params", "path_norm"], trained)
+    assert re.match(r"reading: measure 1/2, \d+ s left\n$", capsys.readouterr().err)
+    gapbench.read(["num_params", "path_norm"], trained, progress=False)
+    assert capsys.readouterr().err == ""
     terms = gapbench.read_layers(["param_norm", "num_params"], trained)
     assert terms.index.names == ["measure", "layer"]
     assert list(terms.index) == [("param_norm", "linear1"), ("param_norm", "output")]

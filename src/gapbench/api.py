@@ -139,20 +139,24 @@ def read(
     *,
     files: Collection[str | Path] = (),
     seed: int = 0,
+    progress: bool = True,
 ) -> pandas.DataFrame:
     """Read measures of one trained network.
 
     ``measures``: names, globs, or functions declared with ``@gapbench.measure``; ``None`` reads all.
+    ``progress``: say on the error stream how far it is, where it takes long.
     Returns: a DataFrame with index ``measure`` and columns value, standard_error, status ("ok", "undefined" or
     "failed"), reason, seconds, revision, digest.
     Raises: InputError where a name is unknown or a function is not declared.
     """
     import pandas
 
+    from gapbench.evaluate.progress import stepping
     from gapbench.measures.read import read as read_measures
 
     chosen, registry = _chosen(measures if measures is not None else ["*"], files)
-    readings = read_measures(chosen, registry, trained, seed=seed)
+    with stepping("reading: measure", shown=progress) as step:
+        readings = read_measures(chosen, registry, trained, seed=seed, step=step)
     columns = ["value", "standard_error", "status", "reason", "seconds", "revision", "digest"]
     frame = pandas.DataFrame([asdict(reading) for reading in readings], columns=["measure", *columns])
     return frame.set_index("measure")

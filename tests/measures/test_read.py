@@ -120,6 +120,13 @@ def test_a_failing_quantity_fails_once_and_marks_all_that_need_it(trained: Train
     assert len(calls) == 1
 
 
+def test_each_measure_is_a_step(trained: Trained) -> None:
+    registry = build([a_measure(name, lambda network: 1.0, "network") for name in ("one", "two", "three")])
+    steps: list[tuple[int, int]] = []
+    read(list(registry.measures.values()), registry, trained, step=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_seconds_of_a_shared_quantity_count_once(trained: Trained) -> None:
     def slow(network: nn.Module) -> float:
         time.sleep(0.05)
