@@ -11,6 +11,9 @@ Rule: every fit has training error 0; the exponent of the test error in n has an
 seed, extrapolated to n = 60,000 (or measured there), has an interval below 2 %; at the largest n, the error on
 pixels less that on wavelet features has an interval above 0, and the norm on wavelet features over that on pixels
 one above 1 (paired over seeds). The bandwidth is fixed beforehand: half the median distance between training examples.
+
+Tried: on pixels, n = 60,000 and one seed of the full settings: training error 0, test error 1.23 %, norm 151 (9 minutes
+of two cores, 17 GB).
 """
 
 from __future__ import annotations
