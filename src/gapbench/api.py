@@ -147,13 +147,15 @@ def read(
     ``progress``: say on the error stream how far it is, where it takes long.
     Returns: a DataFrame with index ``measure`` and columns value, standard_error, status ("ok", "undefined" or
     "failed"), reason, seconds, revision, digest.
-    Raises: InputError where a name is unknown or a function is not declared.
+    Raises: InputError where a name is unknown, a function is not declared, or the parts of ``trained`` do not fit.
     """
     import pandas
 
     from gapbench.evaluate.progress import stepping
+    from gapbench.measures.given import examine
     from gapbench.measures.read import read as read_measures
 
+    examine(trained)
     chosen, registry = _chosen(measures if measures is not None else ["*"], files)
     with stepping("reading: measure", shown=progress) as step:
         readings = read_measures(chosen, registry, trained, seed=seed, step=step)
@@ -174,12 +176,14 @@ def read_layers(
     ``measures``: as in `read`; ``None`` reads all that are declared to return such a sum. Measures that have no value
     on this network, or no terms, have no rows.
     Returns: a DataFrame with index ``measure`` and ``layer`` (its name in the network) and the column value: the term.
-    Raises: InputError where a name is unknown or a function is not declared.
+    Raises: InputError where a name is unknown, a function is not declared, or the parts of ``trained`` do not fit.
     """
     import pandas
 
+    from gapbench.measures.given import examine
     from gapbench.measures.read import read_layers as read_terms
 
+    examine(trained)
     chosen, registry = _chosen(measures if measures is not None else ["*"], files)
     if measures is None:
         chosen = [entry for entry in chosen if entry.has_terms]
