@@ -68,9 +68,9 @@ _NAMED = 6
 def answer(frame: pd.DataFrame) -> tuple[Sentence, Sentence, Sentence]:
     """Three sentences: who leads and how surely, how many know nothing, and which famous ones fail the randomisation.
 
-    A measure competes where it has a ranking score; controls and predictors do not. It *reaches* the leader where its
-    interval holds the leader's score; it *knows nothing* where its score is inside its null band; it *fails* the
-    randomisation test where its AUC is not above that score's null band.
+    A measure competes where it has a ranking score; controls and predictors do not. It is *surely behind* the leader
+    where the 95 % interval of their distance, on the runs that both cover, is below 0; it *knows nothing* where its
+    score is inside its null band; it *fails* the randomisation test where its AUC is not above that score's null band.
     """
     return _leaders(frame), _inside(frame), _randomisation(frame)
 
@@ -97,26 +97,34 @@ def _leaders(frame: pd.DataFrame) -> Sentence:
         return (f"No measure orders the {target} as its theory says: the best, ", Mention(leader["key"]), text)
     limit = ceiling(frame)
     bound = f" against a noise ceiling of {decimal(limit['ceiling'])}" if limit else ""
+    rivals = [row for row in competing[1:] if _behind(row, leader, "high") >= 0]
+    ahead = [row["key"] for row in rivals if _behind(row, leader, "low") > 0]
     start: Sentence = (
         "Among networks trained with the same share of noisy labels, ",
         Mention(leader["key"]),
-        f" orders the {target} best: {score}{_where(leader)}{bound}",
+        f" {'has the highest score for' if ahead else 'orders'} the {target}{'' if ahead else ' best'}: ",
+        f"{score}{_where(leader)}{bound}",
     )
-    rivals = [row["key"] for row in competing[1:] if row[f"{RANKING}_high"] >= leader[RANKING]]
+    both = " on the runs that both cover" if any(map(_where, competing)) else ""
     if not rivals:
-        return (*start, "; no other measure's 95 % interval reaches that score.")
-    others = "one other measure reaches" if len(rivals) == 1 else f"{len(rivals)} other measures reach"
-    return (
-        *start,
-        f"; the 95 % interval{'s' if len(rivals) > 1 else ''} of {others} that score (",
-        *_names(rivals),
-        ").",
-    )
+        return (*start, f"; every other measure is surely behind it{both}.")
+    others = "one other measure is" if len(rivals) == 1 else f"{len(rivals)} other measures are"
+    names = _names([row["key"] for row in rivals])
+    sentence: Sentence = (*start, f"; {others} not surely behind it{both} (", *names, ")")
+    if not ahead:
+        return (*sentence, ".")
+    return (*sentence, f", {len(ahead)} of them surely ahead (", *_names(ahead), ").")
+
+
+def _behind(row: Mapping[str, Any], leader: Mapping[str, Any], bound: str) -> float:
+    """A bound of the score less the leader's: on the runs that both cover, where paired resamples were drawn."""
+    paired = float(row.get(f"{RANKING}_behind_{bound}", math.nan))
+    return float(row[f"{RANKING}_{bound}"] - leader[RANKING]) if math.isnan(paired) else paired
 
 
 def _where(leader: Mapping[str, Any]) -> str:
     runs = leader["ok"] + leader["undefined"] + leader["failed"]
-    return "" if leader["ok"] == runs else f" on the {leader['ok']} of {runs} runs where it is defined"
+    return "" if leader["ok"] == runs else f" on the {leader['ok']} of {runs} runs where it is defined,"
 
 
 def _inside(frame: pd.DataFrame) -> Sentence:

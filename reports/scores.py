@@ -240,11 +240,14 @@ def _plural(count: int, noun: str) -> str:
 
 
 def method_text(frame: pd.DataFrame) -> str:
-    """How the intervals and null bands were made."""
+    """How the intervals and null bands were made, and what a rank is of."""
     attrs = frame.attrs
     text = f"intervals: 95 %, over whole recipes; null bands: 95 % of {attrs['permutations']} permutations"
     if "rank_low" in frame:
         text += f"; rank intervals: 95 % of {attrs['resamples']} paired resamples of recipes"
+    placed = ranked(frame)
+    if bool((placed["undefined"] + placed["failed"] > 0).any()):
+        text += "; a measure that is not ok on every run has its score and its rank from the runs where it is"
     return f"{text}; seed {attrs['seed']}"
 
 

@@ -29,14 +29,27 @@ def test_a_lone_leader(frames: Frames) -> None:
     first = sentences(frame)[0]
     assert "a orders the error gap best: τ_b = .62 [.48, .73]" in first
     assert "against a noise ceiling of .85" in first
-    assert "no other measure's 95 % interval reaches" in first
+    assert "; every other measure is surely behind it." in first
 
 
 def test_a_leader_that_is_not_defined_everywhere_says_so(frames: Frames) -> None:
     leader = {"within_noise_tau": (0.62, 0.48, 0.73)}
     frame = frames({"a": {**leader, "ok": 40, "undefined": 151, "failed": 1}, "b": {"within_noise_tau": 0.3}})
-    assert "τ_b = .62 [.48, .73] on the 40 of 192 runs where it is defined against" in sentences(frame)[0]
+    assert "τ_b = .62 [.48, .73] on the 40 of 192 runs where it is defined, against" in sentences(frame)[0]
     assert "where it is defined" not in sentences(frames({"a": leader}))[0]
+
+
+def test_rivals_are_compared_on_the_runs_that_both_cover(frames: Frames) -> None:
+    """What scores lower on all runs may be ahead where the leader is defined, and what scores nearly as high behind."""
+    scored = {"a": (0.62, 0.48, 0.73), "b": (0.6, 0.5, 0.7), "c": (0.3, 0.2, 0.4), "d": (0.4, 0.3, 0.5)}
+    frame = frames({name: {"within_noise_tau": score} for name, score in scored.items()})
+    for name, low, high in (("a", 0, 0), ("b", -0.2, -0.1), ("c", 0.05, 0.2), ("d", -0.1, 0.1)):
+        frame.loc[name, ["within_noise_tau_behind_low", "within_noise_tau_behind_high"]] = low, high
+    first = sentences(frame)[0]
+    assert "a has the highest score for the error gap: τ_b = .62 [.48, .73] against" in first
+    assert first.endswith("; 2 other measures are not surely behind it (d, c), 1 of them surely ahead (c).")
+    frame.loc["a", ["ok", "undefined"]] = 40, 152
+    assert "are not surely behind it on the runs that both cover (d, c)" in sentences(frame)[0]
 
 
 def test_leaders_within_noise_are_counted_and_named(frames: Frames) -> None:
@@ -49,12 +62,14 @@ def test_leaders_within_noise_are_counted_and_named(frames: Frames) -> None:
             "coin": {"within_noise_tau": (0.7, 0.6, 0.8), "control": True},
         }
     )
-    assert "the 95 % intervals of 2 other measures reach that score (b, c)" in sentences(frame)[0]
+    assert "; 2 other measures are not surely behind it (b, c)." in sentences(frame)[0]
 
 
 def test_many_leaders_are_not_all_named(frames: Frames) -> None:
     rows = {f"m{i}": {"within_noise_tau": (0.5 - i / 1000, 0.3, 0.7)} for i in range(12)}
-    assert "of 11 other measures reach that score (m1, m2, m3, m4, m5, m6 and 5 more)" in sentences(frames(rows))[0]
+    assert (
+        "11 other measures are not surely behind it (m1, m2, m3, m4, m5, m6 and 5 more)." in sentences(frames(rows))[0]
+    )
 
 
 @pytest.mark.parametrize(("score", "words"), [(0.1, "better than chance"), (-0.5, "as its theory says")])
