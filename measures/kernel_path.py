@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -115,13 +116,21 @@ def points_along(network: nn.Module, trajectory: Trajectory, train: Split, examp
             return functional_logits(there, flat, near)
 
         with torch.no_grad():
-            pushed = jvp(outputs_at, (weights,), (-place.rest,))
-            outputs, others = pushed[0], pushed[1]
+            outputs, others = _pushed(outputs_at, weights, -place.rest)
             decay = torch.zeros_like(outputs)
             if trajectory.weight_decay:
-                decay = jvp(outputs_at, (weights,), (-place.fading * weights,))[1]
+                decay = _pushed(outputs_at, weights, -place.fading * weights)[1]
         kernel = tangent_kernel(there, near, place.scales)
         yield Point(place.checkpoint.steps, place.checkpoint.step_size, outputs, kernel, others, decay)
+
+
+def _pushed(function: Callable[[Tensor], Tensor], point: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+    """The value of a function and its derivative along a direction."""
+    with warnings.catch_warnings():
+        # What PyTorch loads for its first forward derivative warns users of PyTorch's own use of its compiler.
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is", category=FutureWarning)
+        found = jvp(function, (point,), (along,))
+    return found[0], found[1]
 
 
 def _scales(network: nn.Module, preconditioner: Mapping[str, Tensor], example: Tensor) -> dict[str, Tensor]:

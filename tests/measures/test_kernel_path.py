@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -132,3 +134,14 @@ def test_what_no_kernel_describes_is_undefined() -> None:
         kernel_path(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, CLASSES)), PATH, SAMPLE)
     with pytest.raises(Undefined, match="made of other parameters"):
         kernel_path(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, CLASSES))), PATH, SAMPLE)
+
+
+def test_pytorchs_warning_of_its_own_compiler_is_not_passed_on() -> None:
+    """In a process of its own: PyTorch gives it once, at the first forward derivative."""
+    code = "import torch; from gapbench.measures import kernel_path as k; k._pushed(torch.sin, *torch.ones(2, 3))"
+    control = "import torch; torch.func.jvp(torch.sin, (torch.ones(3),), (torch.ones(3),))"
+    warned = [
+        "jit.script" in subprocess.run([sys.executable, "-c", one], capture_output=True, text=True, check=True).stderr
+        for one in (code, control)
+    ]
+    assert warned == [False, True]
