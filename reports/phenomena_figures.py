@@ -52,6 +52,7 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
     import seaborn  # imported here because it takes a second that other commands do not need
 
     data = chosen(table, panel.where) if set(panel.where) <= set(table.columns) else table.iloc[:0]
+    whole = data
     data = data[data[panel.y].notna()] if panel.y in data else data.iloc[:0]
     axes.set_title(panel.title, fontsize=9, loc="left")
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
@@ -64,7 +65,9 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         levels = sorted(data[panel.hue].unique()) if numbers else list(dict.fromkeys(data[panel.hue]))
         names = [_named(level) for level in levels]
         data = data.assign(**{panel.hue: data[panel.hue].map(_named)})
-        palette = dict(zip(names, colours(len(names), RAMP), strict=True))
+        # Names have no order: hues that the colour-blind tell apart. Numbers have one: a ramp.
+        hues = colours(len(names), RAMP) if numbers else seaborn.color_palette("colorblind", len(names)).as_hex()
+        palette = dict(zip(names, hues, strict=True))
         hue = {"hue": panel.hue, "hue_order": names, "palette": palette}
     if panel.kind == "line":
         style = {"style": panel.hue, "style_order": hue["hue_order"]} if panel.hue else {}
@@ -88,8 +91,10 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         style = {"style": panel.hue, "style_order": hue["hue_order"]} if panel.hue else {}
         seaborn.scatterplot(data=data, x=panel.x, y=panel.y, s=18, alpha=0.7, ax=axes, **hue, **style)
     else:
-        style = {"errorbar": ("ci", 95), "seed": 0, "n_boot": 200, "err_kws": {"linewidth": 1.2}}
+        style = {"errorbar": ("ci", 95), "seed": 0, "n_boot": 200, "err_kws": {"linewidth": 1.2}, "saturation": 1}
         seaborn.barplot(data=data, x=panel.x, y=panel.y, ax=axes, **style, **hue)
+        if panel.missing:
+            _mark_missing(panel, whole, axes, list(dict.fromkeys(data[panel.x])), hue["hue_order"])
         if not pd.api.types.is_numeric_dtype(data[panel.x]):
             axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=30, ha="right")
     _reference(panel, data, axes, hue.get("palette"))
@@ -141,6 +146,16 @@ def _log_ticks(axis: Any) -> None:
         axis.set_major_locator(FixedLocator(shown))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
+
+
+def _mark_missing(panel: Panel, whole: pd.DataFrame, axes: Any, places: list[Any], names: list[str]) -> None:
+    """A × at the foot of each bar, or where it would be, of which a row of the table has no y."""
+    for place, level in whole.loc[whole[panel.y].isna(), [panel.x, panel.hue]].drop_duplicates().to_numpy():
+        if place in places and _named(level) in names:
+            # The bars of a place share 0.8 of its width.
+            at = places.index(place) + 0.8 * ((names.index(_named(level)) + 0.5) / len(names) - 0.5)
+            axes.annotate("×", (at, 0), xytext=(0, 1), textcoords="offset points", ha="center", fontsize=8, color=INK)
+    axes.set_title(f"{panel.title} (×: {panel.missing})", fontsize=9, loc="left")
 
 
 def _reference(panel: Panel, data: pd.DataFrame, axes: Any, palette: Any) -> None:

@@ -17,7 +17,7 @@ _HEAD = """# Phenomena
 
 ```console
 $ gapbench phenomenon double_descent            # minutes: a record, a table, a figure, and whether it was seen
-$ gapbench phenomenon grokking --full --plan    # the paper's settings: what it would take
+$ gapbench phenomenon grokking --full --plan    # larger settings, nearer the paper's: what they take
 $ gapbench phenomena                            # all of them, and phenomena.html
 ```
 

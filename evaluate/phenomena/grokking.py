@@ -7,18 +7,20 @@ Claim: with weight decay, the accuracy on pairs that were not seen rises to all 
 with the step of AdamW gated on the signal-to-noise ratio of the gradient, 95 % is reached about five times sooner
 (5,950 against 29,450 steps, division modulo 97, 25 % of the pairs).
 
-Rule: (1) every AdamW run reaches 95 % test accuracy, and the steps to it over the steps to 99 % training accuracy
-have a geometric mean over seeds with an interval above 2; (2) every run with the gate "soft", noise "finite", ridge 1
-(the defaults, chosen before running) reaches it, and the steps of AdamW over those with the gate, paired by seed,
-have a geometric mean with an interval above 1. Other gates are shown, and do not enter the rule.
+Rule: (1) every AdamW run reaches 95 % test accuracy, and the steps to it over the steps to 99 % training accuracy have
+a geometric mean over seeds with an interval above 2; (2) every run with the gate "soft", noise "finite", ridge 1 (the
+defaults, chosen before running) reaches it, and the steps of AdamW over those with the gate, paired by seed, have a
+geometric mean with an interval above 1. Other gates are shown, and do not enter the rule.
+
+The network here has one hidden layer, on pairs of one-hot codes; those of the paper are transformers.
 
 Tried: a first look at AdamW alone, before any gate was run, found no generalization within 3,000 steps at learning
 rates of .003 and below, or with half of the pairs modulo 31; the settings were chosen so that AdamW groks in seconds.
 With two batches an epoch, modulo 47, α = b/(n − b) is 1 and the finite gates stay shut: no gated run learned its own
 sample, so the batches were made eight. A gate scales the gradient's step and not the decay, so that a large decay works
 against it: at decay 1 (rate .01) AdamW generalised after 1,312 steps and no gated run memorised. Decays of .3 and .1 at
-rates of .01 and .03 were then tried with AdamW, which generalised at all four (after 632 to 4,424 steps), and the
-quick settings have the smallest decay at the larger rate, where it did after 1,672. There the gated runs memorise too.
+rates of .01 and .03 were then tried with AdamW, which generalised at all four (after 632 to 4,424 steps), and the quick
+settings have the smallest decay at the larger rate, where it did after 1,672. There the gated runs memorise too.
 """
 
 from __future__ import annotations
@@ -183,18 +185,19 @@ def judge(table: pandas.DataFrame) -> Verdict:
 def beside(table: pandas.DataFrame) -> Sequence[Beside]:
     """The speed-up of every gate, and the steps."""
     where = "Litman & Guo 2026, as public accounts state it"
-    steps = steps_to(table, "test_accuracy", GENERALISED)
+    steps, last = steps_to(table, "test_accuracy", GENERALISED), table["step"].max()
 
     def ours(name: str) -> str:
         never = censored(table, name)
         if never == 0:
             return shown(speed_up(table, name))
-        return f"at most {shown(largest_speed_up(table, name))}: {never} of {len(steps[name])} runs never reach 95 %"
+        late = f"{never} of {len(steps[name])} runs not at 95 % by step {last:,.0f}"
+        return f"at most {shown(largest_speed_up(table, name))}: {late}"
 
     def median(name: str) -> str:
         # Of runs that are cut off it is known where half of them arrived, if half did.
         middle = steps[name].fillna(math.inf).median()
-        return f"{middle:,.0f}" if math.isfinite(middle) else f"above {table['step'].max():,.0f}"
+        return f"{middle:,.0f}" if math.isfinite(middle) else f"above {last:,.0f}"
 
     found = [
         Beside(f"speed-up, {name}", "4.9 (gate not told apart)", where, ours(name))

@@ -1,4 +1,4 @@
-"""Hidden layers of tanh networks compress their input late in training; those of ReLU networks do not.
+"""Hidden layers of tanh networks compress their input late in training, more than those of ReLU networks.
 
 Paper: Shwartz-Ziv & Tishby 2017 (arXiv:1703.00810); Saxe et al. 2018 (Journal of Statistical Mechanics 2019, 124020).
 
@@ -166,9 +166,7 @@ def judge(table: pandas.DataFrame) -> Verdict:
     return verdict(
         [
             above("tanh", "fall of I(X;T), bits", mean_interval(fall[TANH]), 0.1),
-            above(
-                "ReLU does not", "fall with tanh less that with ReLU, bits", mean_interval(fall[TANH] - fall[RELU]), 0.1
-            ),
+            above("ReLU less", "fall with tanh less that with ReLU, bits", mean_interval(fall[TANH] - fall[RELU]), 0.1),
         ]
     )
 

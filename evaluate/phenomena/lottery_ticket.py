@@ -142,25 +142,33 @@ def share_left(masks: list[Tensor]) -> float:
     return float(sum(float(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks))
 
 
+def _round(table: pandas.DataFrame, level: float) -> int:
+    """The round whose mean share of weights is nearest to ``level``."""
+    means = table.groupby("round")["left"].mean()
+    return int(means.index.to_numpy()[int((means - level).abs().argmin())])
+
+
+def _left(table: pandas.DataFrame, level: float) -> str:
+    """The share of weights in that round, in words."""
+    share = table.loc[table["round"] == _round(table, level), "left"].mean()
+    return f"{share * 100:.2g}\u00a0% left"
+
+
 def at_level(table: pandas.DataFrame, level: float) -> pandas.DataFrame:
     """Accuracy by seed and kind, in the round whose mean share of weights is nearest to ``level``, and of the whole."""
-    means = table.groupby("round")["left"].mean()
-    number = (means - level).abs().idxmin()
-    rows = table[(table["round"] == number) | (table["round"] == 0)]
+    rows = table[(table["round"] == _round(table, level)) | (table["round"] == 0)]
     return rows.pivot_table(index="seed", columns="kind", values="accuracy")
 
 
 def judge(table: pandas.DataFrame) -> Verdict:
     """The rule of the module's docstring."""
-    tenth = at_level(table, LEVELS[0])
+    tenth, left = at_level(table, LEVELS[0]), _left(table, LEVELS[0])
     conditions = [
-        above(
-            "ticket", "accuracy less that of the whole, 10 % left", mean_interval(tenth[TICKET] - tenth[WHOLE]), -0.02
-        )
+        above("ticket", f"accuracy less that of the whole, {left}", mean_interval(tenth[TICKET] - tenth[WHOLE]), -0.02)
     ]
     for level in LEVELS:
         wide = at_level(table, level)
-        what = f"accuracy less that from new values, {level * 100:.0f}\u00a0% left"
+        what = f"accuracy less that from new values, {_left(table, level)}"
         conditions.append(above("initial values", what, mean_interval(wide[TICKET] - wide[NEW]), 0))
     return verdict(conditions)
 
@@ -172,9 +180,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
         wide = at_level(table, level)
         ours = "; ".join(f"{kind} {shown(mean_interval(wide[kind]))}" for kind in (TICKET, NEW, WHOLE))
         published = "ticket as good as the whole, new values worse (LeNet on MNIST)"
-        found.append(
-            Beside(f"test accuracy, {level * 100:.0f}\u00a0% left", published, "figures 3 and 4, as recalled", ours)
-        )
+        found.append(Beside(f"test accuracy, {_left(table, level)}", published, "figures 3 and 4, as recalled", ours))
     return found
 
 

@@ -89,13 +89,14 @@ def run(cell: Cell, settings: Settings, bench: Bench) -> Iterator[Row]:
     marks = sorted({int(mark) for mark in numpy.geomspace(1, settings.epochs, 15)})
     trained, outcome = bench.train(spec(0, settings.epochs), samples, trajectory_epochs=marks)
     assert trained.trajectory is not None
-    sensitivity, spreads = torch.zeros(len(train)), []
+    sensitivity, spreads, all_fitted = torch.zeros(len(train)), [], False
     wrong = clean != train.labels
     for mark, state in trained.trajectory.states.items():
         trained.network.load_state_dict(state)
         sensitivity += loss_sensitivity(trained.network, train)
         fitted = outputs(trained.network, train.inputs).argmax(dim=1) == train.labels
-        if bool(wrong.any()) and bool((~wrong).any()):
+        all_fitted = all_fitted or bool(fitted.all())
+        if not all_fitted and bool(wrong.any()) and bool((~wrong).any()):
             spreads.append(float(fitted[~wrong].double().mean() - fitted[wrong].double().mean()))
         yield {"moment": "along", "epoch": mark, "train_error": float((~fitted).double().mean())}
     trained.network.load_state_dict(trained.trajectory.states[max(trained.trajectory.states)])
@@ -192,6 +193,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
 
 MEMORISATION_ORDER = Phenomenon(
     name="memorisation_order",
+    revision=2,
     source="arpit2017",
     quick=Settings("digits", 300, 64, 0.02, 20, 120, 15, 5),
     full=Settings("cifar10", 1000, 4096, 0.01, 64, 500, 100, 10),

@@ -40,8 +40,9 @@ class Panel:
     """A drawing of the table: y against x, a mark or mean line with 95 % intervals for each value of ``hue``.
 
     ``where``: only rows whose columns have these values. ``kind``: "line", "points" or "bars". ``log``: "", "x", "y" or
-    "xy". ``reference``: a column drawn as a dashed curve (a closed form, or the published values). ``verticals``,
-    ``horizontals``: places with a label. ``published``: points (x, y, label) read off the paper.
+    "xy". ``missing``: in bars with a hue, what a row without y says; a × marks it. ``reference``: a
+    column drawn as a dashed curve (a closed form, or the published values). ``verticals``, ``horizontals``: places with
+    a label. ``published``: points (x, y, label) read off the paper.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Panel:
     where: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "line"
     log: str = ""
+    missing: str = ""
     reference: str | None = None
     verticals: tuple[tuple[float, str], ...] = ()
     horizontals: tuple[tuple[float, str], ...] = ()

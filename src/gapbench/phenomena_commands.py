@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 WORK = options(
     click.option("--quick", "settings", flag_value="quick", default=True, help="Minutes on two cores (the default)."),
-    click.option("--full", "settings", flag_value="full", help="The paper's settings, for a bigger machine."),
+    click.option(
+        "--full", "settings", flag_value="full", help="Larger settings, nearer the paper's, for a bigger machine."
+    ),
     click.option(
         "--out", type=FILE, metavar="DIR", default=Path("phenomena"), help="Their folder  [default: phenomena]"
     ),

@@ -89,6 +89,19 @@ def test_every_panel_is_drawn_with_its_parts(result: Result) -> None:
     assert "no rows" in [text.get_text() for text in nothing.texts]
 
 
+def test_a_cross_marks_the_bar_of_which_a_row_has_no_height() -> None:
+    rows = [("one", "a", 1.0), ("one", "b", 2.0), ("two", "a", 1.5), ("two", "b", None), ("two", "a", None)]
+    table = pandas.DataFrame(rows, columns=["x", "kind", "y"])
+    bars = Panel("Bars", "x", "y", "", "height", hue="kind", kind="bars", missing="never")
+    axes = draw((bars,), table).axes[0]
+    crosses = sorted(text.xy for text in axes.texts if text.get_text() == "×")
+    assert crosses == [(pytest.approx(0.8), 0), (pytest.approx(1.2), 0)]
+    assert axes.get_title(loc="left") == "Bars (×: never)"
+    # The cross stands where the bar of the same level stands at the other place.
+    left, right = (bar.get_x() + bar.get_width() / 2 for bar in axes.patches[:3:2])
+    assert right - left == pytest.approx(0.4)
+
+
 def test_the_figure_is_written_as_svg_and_png(result: Result) -> None:
     figures(result)
     assert (result.folder / "figure.png").read_bytes().startswith(b"\x89PNG")

@@ -80,7 +80,15 @@ def benign_overfitting(there: bool) -> Rows:
     for seed, (name, rate) in itertools.product(SEEDS, theory.items()):
         height = excess[name] + noise() if there else 1.5 + noise(0.5)
         rows.append(
-            {"spectrum": name, "seed": seed, "theory": rate, "noise_excess": height, "residual": 1e-12, "k_star": 3}
+            {
+                "spectrum": name,
+                "seed": seed,
+                "theory": rate,
+                "noise_excess": height,
+                "residual": 1e-12,
+                "k_star": 3,
+                "n": 100,
+            }
         )
     return rows
 
@@ -93,7 +101,12 @@ def implicit(there: bool) -> Rows:
             row = {"step": step, "angle": float(angle) + noise(), "angle_to_means": 20 + noise()}
             rows.append({"part": implicit_bias.MARGIN, "seed": seed, **row})
         for start, norm, error in ((implicit_bias.SMALL, 10, 0.01), (implicit_bias.LARGE, 20, 0.5)):
-            found = {"nuclear_norm": norm + noise(), "least_nuclear_norm": 10.0, "true_nuclear_norm": 10.0}
+            found = {
+                "nuclear_norm": norm + noise(),
+                "least_nuclear_norm": 10.0,
+                "true_nuclear_norm": 10.0,
+                "least_unseen_error": 0.1,
+            }
             rows.append({"part": implicit_bias.MATRIX, "start": start, "seed": seed, **found, "unseen_error": error})
     return rows
 
@@ -209,7 +222,7 @@ def robustness(there: bool) -> Rows:
 
 def bias_and_variance(there: bool) -> Rows:
     rows: Rows = []
-    for seed, width in itertools.product(SEEDS, (8, 32, 128)):
+    for seed, width in itertools.product(SEEDS, (8, 32, 128, 512)):
         falls = width**-0.3 if there else width**0.3
         parts = {"variance": falls, "variance_start": falls, "variance_sample": 0.2, "bias": 0.3}
         rows.append({"width": width, "seed": seed, **{k: v * (1 + noise(0.02)) for k, v in parts.items()}})
@@ -233,7 +246,16 @@ def vc(there: bool) -> Rows:
         error = 0.1 + 50 / (abs(p - 300) + 100) * (0.6 if p < 300 else 1.0) + noise(1e-4)
         norm = 3 * error if there else 0.001 * p
         rows.append(
-            {"features": p, "seed": seed, "n": 300, "test_error": error, "squared_norm": norm, "parameters": 74 * p}
+            {
+                "features": p,
+                "seed": seed,
+                "n": 300,
+                "test_error": error,
+                "squared_norm": norm,
+                "parameters": 74 * p,
+                f"{MEASURE}output_weight_vc": min(norm, p) + 1,
+                f"{MEASURE}vc_gap_bound": 0.5 * norm,
+            }
         )
     return rows
 

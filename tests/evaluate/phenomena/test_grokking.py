@@ -58,7 +58,7 @@ def test_a_gated_run_that_is_cut_off_bounds_the_speed_up_from_above() -> None:
     gates = curves({ADAMW: [400, 800], SOFT: [100, 5000], "gate hard": [100, 200], "gate snr": [5000, 5000]})
     ours = [row.ours for row in beside(gates)]
     assert ours[0].startswith("at most 1.79")
-    assert "1 of 2 runs never reach 95 %" in ours[0]
+    assert "1 of 2 runs not at 95 % by step 1,000" in ours[0]
     assert ours[1].startswith("4 [")
     assert ours[3] == "600; above 1,000 (medians)"
 
