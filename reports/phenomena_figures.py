@@ -91,7 +91,14 @@ def _panel(panel: Panel, table: pd.DataFrame, axes: Any) -> None:
         style = {"style": panel.hue, "style_order": hue["hue_order"]} if panel.hue else {}
         seaborn.scatterplot(data=data, x=panel.x, y=panel.y, s=18, alpha=0.7, ax=axes, **hue, **style)
     else:
-        style = {"errorbar": ("ci", 95), "seed": 0, "n_boot": 200, "err_kws": {"linewidth": 1.2}, "saturation": 1}
+        style = {
+            "errorbar": ("ci", 95),
+            "seed": 0,
+            "n_boot": 200,
+            "err_kws": {"linewidth": 1.2},
+            "saturation": 1,
+            "alpha": 0.65,
+        }
         seaborn.barplot(data=data, x=panel.x, y=panel.y, ax=axes, **style, **hue)
         if panel.missing:
             _mark_missing(panel, whole, axes, list(dict.fromkeys(data[panel.x])), hue["hue_order"])

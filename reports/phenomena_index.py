@@ -21,7 +21,8 @@ $ gapbench phenomenon grokking --full --plan    # larger settings, nearer the pa
 $ gapbench phenomena                            # all of them, and phenomena.html
 ```
 
-Each says *seen* or *not seen* by a rule that stands in its file and was fixed before it was run. The exit status is 0
+Each says *seen* or *not seen* by a rule that stands in its file and was fixed before it was run; a condition that was
+added after a look says so, and only makes the rule stricter. The exit status is 0
 where it was seen, 1 where it was not, 2 where something is wrong.
 """
 

@@ -68,7 +68,7 @@ def page(
     context = {
         "cards": [_card(result, drawn[result.phenomenon.name], references) for result in results],
         "problems": dict(problems),
-        "summary": f"{seen} of {len(results)} phenomena were seen in full by the rules fixed before running",
+        "summary": f"{seen} of {len(results)} phenomena were seen in full, by the rules of their files",
         "seconds": duration(sum(result.seconds for result in results)),
         "provenance": {name: str(value) for name, value in provenance.items()},
     }

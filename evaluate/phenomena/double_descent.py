@@ -226,7 +226,7 @@ def beside(table: pandas.DataFrame) -> Sequence[Beside]:
             "test error by epochs",
             "falls, rises, and falls again",
             "Nakkiran et al. 2020, figure 2, as recalled",
-            f"{along.iloc[0]:.3g} first, {along.min():.3g} at epoch {along.idxmin()}, {along.iloc[-1]:.3g} at the end",
+            f"{along.iloc[0]:.3g} first, {along.min():.3g} at {along.idxmin():g} epochs, {along.iloc[-1]:.3g} last",
         ),
     ]
 
