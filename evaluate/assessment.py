@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gapbench.datasets.errors import unknown
+from gapbench.evaluate.declared import kind
 from gapbench.evaluate.statistics.adjusted import mixed_model, partial_correlation
 from gapbench.evaluate.statistics.affine_oracle import affine_oracles
 from gapbench.evaluate.statistics.bounds import bound_report
@@ -26,9 +26,11 @@ from gapbench.evaluate.statistics.pairs import Floats, settled
 from gapbench.evaluate.statistics.power import smallest_detectable
 from gapbench.evaluate.statistics.rank import noise_strata, within_noise_replicates
 from gapbench.evaluate.statistics.resampling import null_band, permuted
+from gapbench.evaluate.statistics.same_ranking import same_rankings
 from gapbench.evaluate.statistics.selection import selection_regret
 from gapbench.evaluate.statistics.sign_error import sign_errors
 from gapbench.evaluate.statistics.spearman import spearman
+from gapbench.evaluate.targets import ERROR_GAP, converged
 
 if TYPE_CHECKING:
     from gapbench.evaluate.table import Table
@@ -37,6 +39,7 @@ MOST_RUNS = 4000
 """Above as many runs the null band of the conditional information, whose cost grows with their square, is left out."""
 
 _ROUNDING = 9
+_INFORMATION = "conditional_mutual_information"
 _AFFINE = ("affine_oracle", "affine_oracle_constant", "affine_oracle_in_sample")
 _TASK = ("dataset", "path", "train_size", "pixels", "data_seed", "label_noise")
 """What two runs must have in common for a choice between them to be one of networks, not of data."""
@@ -58,20 +61,21 @@ def assessment(
 
     Columns, each S with S_low and S_high (95 %) where it has them: spearman; conditional_mutual_information with
     _null_low, _null_high, _p (permutation, one-sided; NaN above `MOST_RUNS` runs) and their adjustments _holm and _bh
-    across measures; pgdl_score;
-    sign_error, sign_error_90, sign_error_worst with sign_error_environments; partial_correlation; mixed_model (left out
-    with ``mixed=False``); r2_increment; affine_oracle (held-out worst rmse), affine_oracle_constant,
-    affine_oracle_in_sample; selection_regret, better_than_random; and for bounds bound_held, bound_below_one,
-    bound_ratio. NaN where undefined.
+    across the measures that are ranked; pgdl_score;
+    sign_error, sign_error_90, sign_error_worst with sign_error_environments (of the error gap alone, whose sampling
+    error is known); partial_correlation; mixed_model (left out with ``mixed=False``); r2_increment;
+    affine_oracle (held-out worst rmse), affine_oracle_constant, affine_oracle_in_sample; selection_regret,
+    better_than_random; and for bounds, of the error gap whatever the target, bound_held, bound_below_one, bound_ratio.
+    NaN where undefined.
+
+    Raises: InputError as `leaderboard` does.
 
     ``attrs``: completeness (a sentence), complete, balanced, values (of each axis: how many runs), smallest_detectable
     (the within-noise tau found with 80 % power), between_seeds (the within-noise tau between two seeds of the same
     configurations), target, permutations, seed.
     """
-    if target not in table.runs.columns:
-        raise unknown("target", target, [str(name) for name in table.runs.columns if str(name).endswith("gap")])
-    runs = table.runs[table.runs["converged"].to_numpy(bool)]
-    gap = settled_gap(runs[target].to_numpy(np.float64))
+    runs, exact = converged(table, target)
+    gap = settled_gap(exact)
     design = Design.of(runs, table.axes)
     signed = {
         key: entry.sign * table.values[key].reindex(runs.index).to_numpy(np.float64)
@@ -92,11 +96,9 @@ def assessment(
         rng = np.random.default_rng([seed, 5])
         row: dict[str, float] = {}
         _add(row, "spearman", spearman(values, gap, design))
-        _add(
-            row, "conditional_mutual_information", conditional_mutual_information(values, gap, design, rng=rng).minimum
-        )
+        _add(row, _INFORMATION, conditional_mutual_information(values, gap, design, rng=rng).minimum)
         _add(row, "pgdl_score", pgdl_score(values, gap, design))
-        if "test_size" in runs.columns:
+        if "test_size" in runs.columns and target == ERROR_GAP:
             errors = sign_errors(values, gap, design, runs["test_size"].to_numpy(np.float64))
             _add(row, "sign_error", errors.mean)
             _add(row, "sign_error_90", errors.percentile_90)
@@ -112,8 +114,8 @@ def assessment(
             _add(row, "selection_regret", regret.regret)
             _add(row, "better_than_random", regret.better_than_random)
         entry = table.measures[key]
-        if getattr(entry, "bound", False):
-            report = bound_report(entry.sign * values, runs[target].to_numpy(np.float64), design)
+        if getattr(entry, "bound", False) and ERROR_GAP in runs.columns:
+            report = bound_report(entry.sign * values, runs[ERROR_GAP].to_numpy(np.float64), design)
             _add(row, "bound_held", report.held)
             _add(row, "bound_below_one", report.below_one)
             _add(row, "bound_ratio", report.ratio)
@@ -125,6 +127,11 @@ def assessment(
     groups = list(covers.values())
     frame = frame.join(_affine_oracles(signed, groups, gap, design))
     frame = frame.join(_information_null(frame, signed, gap, design, permutations, rng))
+    kinds = [kind(entry) for entry in table.measures.values()]
+    repeated = same_rankings(np.stack(list(signed.values()), axis=1), list(signed), kinds) if signed else {}
+    tests = [one == "measure" and key not in repeated for key, one in zip(signed, kinds, strict=True)]
+    p = frame[f"{_INFORMATION}_p"].where(np.array(tests, dtype=bool)).to_numpy(np.float64)
+    frame[f"{_INFORMATION}_holm"], frame[f"{_INFORMATION}_bh"] = holm(p), benjamini_hochberg(p)
     step()
     whole = completeness(design)
     frame.attrs = {
@@ -185,7 +192,7 @@ def _information_null(
     rng: np.random.Generator,
 ) -> pd.DataFrame:
     """The null band of the conditional information, which plug-in bias keeps off 0: gaps moved between recipes."""
-    name = "conditional_mutual_information"
+    name = _INFORMATION
     gaps = permuted(gap, design, permutations, rng)
     null = np.empty((len(signed), 0))
     if len(gap) <= MOST_RUNS and signed:
@@ -195,9 +202,7 @@ def _information_null(
     for key, scores in zip(signed, null):
         band = null_band(float(points[key]), scores)
         rows[key] = {f"{name}_null_low": band.low, f"{name}_null_high": band.high, f"{name}_p": band.p}
-    out = pd.DataFrame.from_dict(rows, orient="index").reindex(frame.index)
-    p = out[f"{name}_p"].to_numpy(np.float64)
-    return out.assign(**{f"{name}_holm": holm(p), f"{name}_bh": benjamini_hochberg(p)})
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(frame.index)
 
 
 def _detectable(gap: Floats, design: Design, rng: Any) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from gapbench.datasets.errors import InputError, unknown
+from gapbench.datasets.errors import InputError
 from gapbench.evaluate.external import External
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.granulated import PSI, CellPairs, granulated_estimates
@@ -21,6 +21,7 @@ from gapbench.evaluate.statistics.randomisation import auc_estimates
 from gapbench.evaluate.statistics.rank import noise_strata, tau_estimates
 from gapbench.evaluate.statistics.resampling import Estimate
 from gapbench.evaluate.statistics.spearman import spearman_estimates
+from gapbench.evaluate.targets import converged
 
 if TYPE_CHECKING:
     from gapbench.evaluate.table import Table
@@ -100,7 +101,7 @@ def change(first: Estimate, second: Estimate, labels: np.ndarray) -> Interval:
     """
     n = min(first.n, second.n)
     point = second.point - first.point
-    point = point if abs(point) > 1e-12 else 0.0
+    point = 0.0 if abs(point) <= 1e-12 else point
     size = max(len(first.influence), int(labels.max(initial=-1)) + 1)
     difference = np.zeros(size)
     np.add.at(difference, labels, _scaled(second))
@@ -147,14 +148,10 @@ def _labels(first: Mapping[Hashable, int], second: Mapping[Hashable, int]) -> np
 def scored_zoo(table: Table, target: str) -> Scored:
     """The leaderboard's scores of a zoo's table; a run is known by its id.
 
-    Raises: InputError where the target is no column of the runs, or is not finite.
+    Raises: InputError as `leaderboard` does.
     """
-    if target not in table.runs.columns:
-        raise unknown("target", target, [str(name) for name in table.runs.columns if str(name).endswith("gap")])
-    runs = table.runs[table.runs["converged"].to_numpy(bool)]
-    gap = settled(runs[target].to_numpy(np.float64), _ROUNDING)
-    if not np.isfinite(gap).all():
-        raise InputError(f"{target} is not finite on every run that converged")
+    runs, gap = converged(table, target)
+    gap = settled(gap, _ROUNDING)
     design = Design.of(runs, table.axes)
     found: dict[tuple[Group, str], Mapping[str, Estimate]] = {}
     for key, entry in table.measures.items():
@@ -171,6 +168,14 @@ def scored_zoo(table: Table, target: str) -> Scored:
     return Scored(found, {None: dict(zip(runs.index, design.recipe.tolist()))})
 
 
+def _label(value: object) -> str:
+    """A value of an axis as text, the same for 1, 1.0 and "1"."""
+    try:
+        return f"{float(str(value)):.15g}"
+    except ValueError:
+        return str(value)
+
+
 def scored_table(table: External, other: External) -> Scored:
     """The rank correlations of a table from elsewhere.
 
@@ -183,7 +188,7 @@ def scored_table(table: External, other: External) -> Scored:
         design = table.design(members)
         group = label if isinstance(label, Hashable) else str(label)
         names = table.axes if table.seed is None else table.axes.assign(**{"": table.seed})
-        rows: list[Hashable] = [tuple(row) for row in names.iloc[members].astype(str).to_numpy()]
+        rows: list[Hashable] = [tuple(map(_label, row)) for row in names.iloc[members].astype(object).to_numpy()]
         if table.axes.shape[1] == 0:
             rows = [int(row) if same else (id(table), int(row)) for row in members]
         recipes[group] = dict(zip(rows, design.recipe.tolist()))

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gapbench.datasets.errors import InputError, unknown
 from gapbench.evaluate.contest import Contest, places
 from gapbench.evaluate.declared import kind
 from gapbench.evaluate.estimates import PSI_PREFIX, SCORES, estimates
@@ -20,7 +19,7 @@ from gapbench.evaluate.statistics.granulated import CellPairs, granulated_replic
 from gapbench.evaluate.statistics.interval import Interval
 from gapbench.evaluate.statistics.pairs import Floats, settled
 from gapbench.evaluate.statistics.randomisation import CENTRE, auc_replicates
-from gapbench.evaluate.statistics.rank import noise_strata, tau_replicates, within_noise_replicates
+from gapbench.evaluate.statistics.rank import noise_strata, tau_replicates, varying_levels, within_noise_replicates
 from gapbench.evaluate.statistics.resampling import (
     Estimate,
     null_band,
@@ -28,11 +27,11 @@ from gapbench.evaluate.statistics.resampling import (
     resampled_counts,
 )
 from gapbench.evaluate.statistics.same_ranking import same_rankings
+from gapbench.evaluate.targets import ERROR_GAP, converged
 
 if TYPE_CHECKING:
     from gapbench.evaluate.table import Table
 
-CEILING_TARGET = "error_gap"
 _ROUNDING = 9
 
 Pattern = tuple[list[int], NDArray[np.bool_]]
@@ -62,26 +61,18 @@ def leaderboard(
     the label noise counts as information; granulated and within-noise tau move it between whole recipes within each
     label noise; the AUC shuffles the label noises within a recipe. Seeds always travel together.
 
-    Sorted by `SCORES` in turn; what is not ranked stands in place.
+    Sorted by `SCORES` in turn, what has too few recipes for an interval after what has one; what is not ranked stands
+    in place.
 
     ``attrs``: target, runs, excluded_not_converged, recipes, configurations, seeds (the most of a recipe), axes,
-    noises, constant_gap (label noises in which the gap is constant), cells (axis -> counted, single, constant_gap),
+    noises, constant_gap and few_recipes (label noises in which the gap is constant, and of too few recipes for
+    `within_noise_tau`), cells (axis -> counted, single, constant_gap),
     ceiling (stratum -> split_half, reliability, ceiling, low, high, n; empty where the target is not the error gap or
     test errors are missing), resamples, permutations, seed.
 
-    Raises: InputError where the target is no column of the runs, or is not finite on a run that converged.
+    Raises: InputError where the target is no column of the runs, no run converged, or it is not finite on one that did.
     """
-    runs = table.runs
-    if target not in runs.columns:
-        raise unknown("target", target, [name for name in runs.columns if str(name).endswith("gap")])
-    kept = runs["converged"].to_numpy(bool) if "converged" in runs.columns else np.ones(len(runs), bool)
-    ranked = runs[kept]
-    gap = ranked[target].to_numpy(np.float64)
-    if not np.isfinite(gap).all():
-        worst = np.flatnonzero(~np.isfinite(gap))[0]
-        raise InputError(
-            f"{target} of run {ranked.index[worst]} is {gap[worst]}: every run that converged needs a finite one"
-        )
+    ranked, gap = converged(table, target)
     gap = settled(gap, _ROUNDING)
     design = Design.of(ranked, table.axes)
     keys = [key for key, entry in table.measures.items() if kind(entry) != "feature"]
@@ -107,15 +98,20 @@ def leaderboard(
     repeated = same_rankings(values, keys, frame["kind"].tolist())
     frame.insert(list(frame).index("n"), "same_as", [repeated.get(key, "") for key in keys])
     frame = frame.join(pd.DataFrame.from_dict(rows, orient="index"))
-    competing = np.flatnonzero((frame["kind"] == "measure") & (frame["same_as"] == "")).tolist()
+    order = _sorted(frame)
+    # The leader is the first of equal ones in the order that is shown.
+    competing = [
+        keys.index(key) for key in order if frame.at[key, "kind"] == "measure" and frame.at[key, "same_as"] == ""
+    ]
     ranks = places(contest, competing)
     ranks.index = frame.index[competing]
-    frame = frame.join(ranks).loc[_sorted(frame)]
+    frame = frame.join(ranks).loc[order]
     placed = frame["rank"].notna()
     frame.loc[placed, "rank"] = np.arange(1.0, placed.sum() + 1)
     frame.index.name = "measure"
     ceilings: Mapping[str, Ceiling] = {}
-    if target == CEILING_TARGET and table.test_errors is not None and len(ranked) > 1:
+    kept = table.runs.index.isin(ranked.index)
+    if target == ERROR_GAP and table.test_errors is not None and len(ranked) > 1:
         train_errors = ranked["train_error"].to_numpy(np.float64)
         ceilings = noise_ceiling(table.test_errors[kept], train_errors, design, np.random.default_rng([seed, 4]))
     frame.attrs = {
@@ -147,22 +143,27 @@ def _nulls(
     permutations: int,
     seed: int,
 ) -> dict[str, Floats]:
-    """Each score under its null: (measures, permutations). The same permuted gaps serve all measures."""
-    rng = np.random.default_rng([seed, 1])
-    between = permuted(gap, design, permutations, rng)
-    sums = tau_replicates(values, permuted(gap, design, permutations, rng, noises=True))
-    granulated, auc = np.empty((2, values.shape[1], permutations))
+    """Each score under its null: (measures, permutations), over the runs on which the measure is defined.
+
+    The same permuted gaps serve all measures that are defined on the same runs.
+    """
+    names = ("within_noise_tau", "granulated_tau", "tau_b", "tau_a", "randomisation_auc")
+    nulls = {name: np.empty((values.shape[1], permutations)) for name in names}
     for columns, covered in patterns:
-        measures, kept = values[covered][:, columns], design.take(covered)
-        granulated[columns] = granulated_replicates(measures, between[covered], CellPairs.of(kept, gap[covered]))
-        auc[columns] = auc_replicates(measures, kept, permutations, np.random.default_rng([seed, 2]))
-    return {
-        "within_noise_tau": within_noise_replicates(values, between, noise_strata(gap, design)),
-        "granulated_tau": granulated,
-        "tau_b": sums.tau_b(),
-        "tau_a": sums.tau_a(),
-        "randomisation_auc": auc,
-    }
+        measures, kept, there = values[covered][:, columns], design.take(covered), gap[covered]
+        rng = np.random.default_rng([seed, 1])
+        between = permuted(there, kept, permutations, rng)
+        sums = tau_replicates(measures, permuted(there, kept, permutations, rng, noises=True))
+        found = (
+            within_noise_replicates(measures, between, noise_strata(there, kept)),
+            granulated_replicates(measures, between, CellPairs.of(kept, there)),
+            sums.tau_b(),
+            sums.tau_a(),
+            auc_replicates(measures, kept, permutations, np.random.default_rng([seed, 2])),
+        )
+        for name, scores in zip(names, found, strict=True):
+            nulls[name][columns] = scores
+    return nulls
 
 
 def _row(estimates: Mapping[str, Estimate], nulls: Mapping[str, Floats]) -> dict[str, float]:
@@ -205,15 +206,17 @@ def _descriptions(table: Table, keys: list[str], runs: pd.Index, n: NDArray[np.i
 
 def _sorted(frame: pd.DataFrame) -> list[str]:
     scores = dict(zip(frame.index, frame[list(SCORES)].to_numpy(np.float64)))
+    unsure = dict(zip(frame.index, frame[f"{SCORES[0]}_low"].isna()))
 
     def place(key: str) -> tuple[float | str, ...]:
-        return *(math.inf if math.isnan(score) else -score for score in scores[key]), key
+        return unsure[key], *(math.inf if math.isnan(score) else -score for score in scores[key]), key
 
     return sorted(scores, key=place)
 
 
 def _design_attrs(design: Design, gap: Floats) -> dict[str, Any]:
-    varying = {int(design.level[rows[0]]) for rows in noise_strata(gap, design)}
+    varying = {int(design.level[rows[0]]) for rows in varying_levels(gap, design)}
+    averaged = {int(design.level[rows[0]]) for rows in noise_strata(gap, design)}
     return {
         "recipes": design.recipes,
         "configurations": len(np.unique(np.stack([design.recipe, design.level]), axis=1).T),
@@ -221,6 +224,7 @@ def _design_attrs(design: Design, gap: Floats) -> dict[str, Any]:
         "axes": list(design.axes),
         "noises": list(design.noises),
         "constant_gap": [noise for level, noise in enumerate(design.noises) if level not in varying],
+        "few_recipes": [design.noises[level] for level in sorted(varying - averaged)],
         "cells": {axis: vars(counts) for axis, counts in CellPairs.of(design, gap).counts.items()},
     }
 

@@ -71,7 +71,7 @@ def cards(context: Context) -> Iterator[dict[str, Any]]:
             "text": scores.score_text(row, scores.RANKING),
             "summary": marks.whisker(row, scores.RANKING, limits[scores.RANKING]),
             "share": scores.share_of_ceiling(row, frame),
-            "bound": bound_verdict(table.values[key], table.runs["error_gap"]) if entry.bound else "",
+            "bound": _bound(table, key) if entry.bound else "",
             "by_noise": by_noise,
             "by_architecture": by_architecture,
             "documentation": documentation(entry),
@@ -87,6 +87,12 @@ def cards(context: Context) -> Iterator[dict[str, Any]]:
             "scores": [_scored(row, name, limits[name]) for name in scores.SCORES],
             "psi": [_scored(row, scores.PSI + axis, None, axis) for axis in scores.axes(frame)],
         }
+
+
+def _bound(table: Table, key: str) -> str:
+    """How a bound did on the runs that converged, as the section of bounds counts them."""
+    kept = table.runs["converged"].astype(bool)
+    return bound_verdict(table.values[key][kept], table.runs["error_gap"][kept])
 
 
 def _scored(row: Mapping[str, Any], name: str, limit: Mapping[str, float] | None, title: str = "") -> dict[str, Any]:

@@ -18,6 +18,7 @@ from gapbench.evaluate.statistics.sign_error import (
     environment_errors,
     smallest_counted_difference,
 )
+from gapbench.evaluate.targets import ERROR_GAP
 from gapbench.reports import marks, scores
 
 if TYPE_CHECKING:
@@ -43,11 +44,14 @@ class Environments:
 
 
 def environments(table: Table, keys: Sequence[str], target: str) -> Environments | None:
-    """The sign errors of these measures over the converged runs; None where the zoo does not tell its test sizes.
+    """The sign errors of these measures over the converged runs; None where the zoo does not tell its test sizes, and
+    for another target than the error gap, of which the sampling error is not known.
 
     Environments are single comparisons of configurations where at least one has pairs enough for some measure; else
     they are pooled over the other axes.
     """
+    if target != ERROR_GAP:
+        return None
     runs = table.runs[table.runs["converged"].astype(bool)]
     gap = runs[target].to_numpy(np.float64)
     if "test_size" not in runs or not len(runs) or not np.isfinite(gap).all():

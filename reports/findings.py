@@ -90,22 +90,34 @@ def _leaders(frame: pd.DataFrame) -> Sentence:
     if place(leader, RANKING) == "inside":
         band = interval(leader[RANKING], leader[f"{RANKING}_null_low"], leader[f"{RANKING}_null_high"])
         band = band[band.index("[") :]
-        text = f", scores {score}, inside the null band {band} of a measure that knows nothing."
-        return (f"No measure orders the {target} better than chance: the best, ", Mention(leader["key"]), text)
+        known = f"{score}{_where(leader, frame)}, inside the null band {band} of a measure that knows nothing"
+        above = [row["key"] for row in competing if place(row, RANKING) == "above"]
+        if not above:
+            best: Sentence = ("the best, ", Mention(leader["key"]), f", scores {known}.")
+            return (f"No measure orders the {target} better than chance: ", *best)
+        others = "one other is above its own" if len(above) == 1 else f"{len(above)} others are above their own"
+        named: Sentence = (f": {known}; {others} (", *_names(above), ").")
+        return (f"The highest score for the {target} is that of ", Mention(leader["key"]), *named)
     if place(leader, RANKING) == "below" or leader[RANKING] <= 0:
         text = f", scores {score}, against its declared sign."
         return (f"No measure orders the {target} as its theory says: the best, ", Mention(leader["key"]), text)
     limit = ceiling(frame)
-    bound = f" against a noise ceiling of {decimal(limit['ceiling'])}" if limit else ""
-    rivals = [row for row in competing[1:] if _behind(row, leader, "high") >= 0]
+    bound = (
+        f"{',' if _where(leader, frame) else ''} against a noise ceiling of {decimal(limit['ceiling'])}"
+        if limit
+        else ""
+    )
+    rivals = [row for row in competing[1:] if not _behind(row, leader, "high") < 0]
     ahead = [row["key"] for row in rivals if _behind(row, leader, "low") > 0]
     start: Sentence = (
         "Among networks trained with the same share of noisy labels, ",
         Mention(leader["key"]),
         f" {'has the highest score for' if ahead else 'orders'} the {target}{'' if ahead else ' best'}: ",
-        f"{score}{_where(leader)}{bound}",
+        f"{score}{_where(leader, frame)}{bound}",
     )
-    both = " on the runs that both cover" if any(map(_where, competing)) else ""
+    both = " on the runs that both cover" if any(_where(row, frame) for row in competing) else ""
+    if len(competing) == 1:
+        return (*start, "; no other measure is ranked.")
     if not rivals:
         return (*start, f"; every other measure is surely behind it{both}.")
     others = "one other measure is" if len(rivals) == 1 else f"{len(rivals)} other measures are"
@@ -122,9 +134,9 @@ def _behind(row: Mapping[str, Any], leader: Mapping[str, Any], bound: str) -> fl
     return float(row[f"{RANKING}_{bound}"] - leader[RANKING]) if math.isnan(paired) else paired
 
 
-def _where(leader: Mapping[str, Any]) -> str:
-    runs = leader["ok"] + leader["undefined"] + leader["failed"]
-    return "" if leader["ok"] == runs else f" on the {leader['ok']} of {runs} runs where it is defined,"
+def _where(leader: Mapping[str, Any], frame: pd.DataFrame) -> str:
+    runs = frame.attrs["runs"]
+    return "" if leader["n"] == runs else f" on the {leader['n']} of {runs} runs where it is defined"
 
 
 def _inside(frame: pd.DataFrame) -> Sentence:
@@ -133,7 +145,7 @@ def _inside(frame: pd.DataFrame) -> Sentence:
     if judged == 0:
         return ("No null band is known, so no score can be told from that of a random measure.",)
     inside, below = int((where == "inside").sum()), int((where == "below").sum())
-    counted = f"{_count(inside, judged, 'ranked measure')} {_are(inside)}"
+    counted = f"{_count(inside, judged, 'ranked measure')} {_are(1 if judged == 1 else inside)}"
     text = f"{counted} inside the null band, where 95 % of random measures fall"
     if below:
         text += f", and {below} {_are(below)} below it: {_they(below)} the gap against the declared sign"
@@ -145,7 +157,13 @@ def _randomisation(frame: pd.DataFrame) -> Sentence:
     where = places(candidates, "randomisation_auc")
     judged = where[where != ""]
     if judged.empty:
-        return ("The randomisation test could not be made: no two runs here differ in their labels alone.",)
+        why = "no measure is defined on" if len(frame.attrs["noises"]) > 1 else "there are not here"
+        return (f"The randomisation test could not be made: {why} two runs that differ in their labels alone.",)
+    # Where the band of a random measure reaches 1, nothing can pass.
+    judged = judged[candidates.loc[judged.index, "randomisation_auc_null_high"] < 1]
+    if judged.empty:
+        few = "there are too few recipes: a random measure may tell all corrupted labels from true ones"
+        return (f"The randomisation test could not be made: {few}.",)
     famous = judged[[str(key).partition("[")[0] in FAMOUS for key in judged.index]]
     kind = "famous measure" if len(famous) else "measure"
     judged = famous if len(famous) else judged
@@ -165,6 +183,8 @@ def _randomisation(frame: pd.DataFrame) -> Sentence:
 def _count(part: int, whole: int, noun: str) -> str:
     if part == whole > 1:
         return f"All {whole} {noun}s"
+    if whole == 1:
+        return f"The one {noun}" if part else f"No {noun}"
     return f"{part or 'None'} of the {whole} {noun}s"
 
 

@@ -150,17 +150,24 @@ def record(frame: pd.DataFrame, key: str) -> dict[str, Any]:
 
 def ranked(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that compete: measures with a ranking score that repeat no other's ranking."""
-    return frame[(frame["kind"] == MEASURE) & frame[RANKING].notna() & (frame["same_as"] == "")]
+    return frame[_competes(frame, RANKING)]
+
+
+def _competes(frame: pd.DataFrame, score: str) -> pd.Series[bool]:
+    """Which rows have a rank by a score: with an interval, unless there are too few recipes for any."""
+    known = (frame["kind"] == MEASURE) & (frame["same_as"] == "") & frame[score].notna()
+    sure: pd.Series[bool] = known & frame[f"{score}_low"].notna()
+    return sure if sure.any() else known
 
 
 def rank_labels(frame: pd.DataFrame, score: str = RANKING) -> list[str]:
-    """The rank of every row, counted down the frame: "" for what is no measure, "–" without this score, and "=" for
+    """The rank of every row, counted down the frame: "" for what is no measure, "–" without this score
+    or its interval, and "=" for
     what repeats the ranking of another.
     """
     labels, rank = [], 0
-    for row in rows(frame):
-        competes = row["kind"] == MEASURE and math.isfinite(row[score]) and not row["same_as"]
-        rank += competes
+    for row, competes in zip(rows(frame), _competes(frame, score), strict=True):
+        rank += bool(competes)
         labels.append(str(rank) if competes else _unranked(row))
     return labels
 
@@ -232,6 +239,9 @@ def counts_text(frame: pd.DataFrame) -> str:
     constant = [f"{noise:g}" for noise in attrs.get("constant_gap") or ()]
     if constant:
         text += f"; the gap is constant at label noise {', '.join(constant)}, which within-noise scores leave out"
+    few = [f"{noise:g}" for noise in attrs.get("few_recipes") or ()]
+    if few:
+        text += f"; within-noise scores leave out label noise {', '.join(few)}, of too few recipes"
     return text
 
 
@@ -246,7 +256,7 @@ def method_text(frame: pd.DataFrame) -> str:
     if "rank_low" in frame:
         text += f"; rank intervals: 95 % of {attrs['resamples']} paired resamples of recipes"
     placed = ranked(frame)
-    if bool((placed["undefined"] + placed["failed"] > 0).any()):
+    if bool((placed["n"] < attrs["runs"]).any()):
         text += "; a measure that is not ok on every run has its score and its rank from the runs where it is"
     return f"{text}; seed {attrs['seed']}"
 

@@ -25,6 +25,8 @@ _VERDICTS = {
     "below": "orders the gap against its declared sign",
 }
 
+_UNTOLD = "inside its null band, as every score would be: too few recipes to tell"
+
 
 def standing(frame: pd.DataFrame, key: str) -> str:
     """The place, scores, coverage and seconds of one measure on a leaderboard; why there is no place, where none is.
@@ -39,7 +41,9 @@ def standing(frame: pd.DataFrame, key: str) -> str:
     if rank.isdigit():
         shown = rank_interval(row)
         parts.append(f"place {rank} of {len(ranked(frame))}{f' [{shown}]' if shown else ''}")
-        parts.append(_VERDICTS.get(place(row, RANKING), "no null band"))
+        told = row[f"{RANKING}_null_high"] < SCORES[RANKING].high
+        where = place(row, RANKING)
+        parts.append(_VERDICTS.get(where, "no null band") if told or where != "inside" else _UNTOLD)
     elif row["same_as"]:
         parts.append(f"orders these runs exactly as {row['same_as']}, which is ranked for it")
     elif row["kind"] != MEASURE:
@@ -48,7 +52,7 @@ def standing(frame: pd.DataFrame, key: str) -> str:
         parts.append("no ranking score")
     shown_scores = (f"{SCORES[name].title} {score_text(row, name)}" for name in _shown(row))
     parts.append(", ".join(shown_scores))
-    parts.append(f"{row['ok']} of {row['ok'] + row['undefined'] + row['failed']} readings ok")
+    parts.append(f"ok on {row['n']} of {frame.attrs['runs']} runs")
     parts.append(f"{row['seconds']:.2g} s a run")
     return "; ".join(part for part in parts if part)
 

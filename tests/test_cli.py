@@ -147,7 +147,7 @@ def test_measures_lists_filters_and_shows(user: Path) -> None:
     assert "path_norm" not in invoke("measures", "--family", "capacity").output
     assert "my_norm" in invoke("measures", "--measures", "mine.py", "my_*").output
     shown = invoke("show", "path_norm").output
-    for part in ("Neyshabur et al. 2015", "rescaling", "path_sum_of_squares", "cost", "12 of 12 readings ok"):
+    for part in ("Neyshabur et al. 2015", "rescaling", "path_sum_of_squares", "cost", "ok on 12 of 12 runs"):
         assert part in shown
 
 

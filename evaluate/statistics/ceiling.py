@@ -14,7 +14,7 @@ from gapbench.datasets.errors import InputError
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.interval import Interval
 from gapbench.evaluate.statistics.pairs import Floats, Indices, settled
-from gapbench.evaluate.statistics.rank import noise_strata, tau_estimates
+from gapbench.evaluate.statistics.rank import noise_strata, tau_estimates, varying_levels
 from gapbench.evaluate.statistics.resampling import Estimate
 
 OVERALL = "overall"
@@ -46,7 +46,7 @@ def noise_ceiling(
     r < 0; ceiling = (2/π) asin √ρ. Both relations hold for Gaussian gaps and are close elsewhere. Where the gaps hardly
     differ the ceiling of one zoo is noisy and biased low, for √ is concave. The bounds are those of t over recipes, by
     `Estimate`, through the same formula.
-    "within_noise" averages the label noises, without those whose gap is constant. "overall" corrects the pairs of runs
+    "within_noise" averages the label noises that `within_noise_tau` does. "overall" corrects the pairs of runs
     inside each label noise and between each two by themselves, for together they are far from Gaussian, and averages
     the ceilings by the number of pairs; its reliability is the one that has this ceiling.
     ``test_errors`` (runs, test examples): expected error of each; ``train_errors`` (runs,).
@@ -70,14 +70,15 @@ def noise_ceiling(
     errors = test_errors.astype(np.float64)
     gaps = settled(errors @ chosen / half - train_errors[:, None])
     first, second = gaps[:, :splits], gaps[:, splits:]
-    varying = noise_strata(settled(errors.mean(axis=1) - train_errors), design)
-    levels = {f"label_noise={design.noises[design.level[rows[0]]]:g}": rows for rows in varying}
+    gap = settled(errors.mean(axis=1) - train_errors)
+    levels = {f"label_noise={design.noises[design.level[rows[0]]]:g}": rows for rows in varying_levels(gap, design)}
     everything = np.arange(runs)
     within = {name: _stratum(first, second, rows, design) for name, rows in levels.items()}
     half = _split_half(first, second, everything, design).interval()
     out = {OVERALL: Ceiling(half, *_overall(first, second, design, list(within.values()), list(levels.values())))}
     if within:
-        parts = list(within.values())
+        averaged = {int(rows[0]) for rows in noise_strata(gap, design)}
+        parts = [within[name] for name, rows in levels.items() if int(rows[0]) in averaged]
         out |= within | {
             WITHIN_NOISE: Ceiling(
                 _mean([part.split_half for part in parts]),

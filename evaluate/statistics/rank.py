@@ -26,6 +26,10 @@ from gapbench.evaluate.statistics.resampling import NO_DRAWS, Estimate, linearis
 
 Kind = Literal["a", "b"]
 
+FEWEST_RECIPES = 6
+"""Fewer recipes make no stratum of their own: two runs have a tau of 1 or −1, whatever they are, and as much weight in
+a mean over levels as hundreds."""
+
 
 def tau_a(measure: Floats, gap: Floats, design: Design) -> Interval:
     """Kendall's tau_a: the mean over ordered pairs of runs of sgn Δμ · sgn Δg.
@@ -48,8 +52,9 @@ def within_noise_tau(measure: Floats, gap: Floats, design: Design) -> Interval:
     """tau_b inside each label-noise level, averaged over the levels; without it the noise axis decides everything.
 
     Levels where the gap is constant are left out, for they order nothing: at label noise 1 the error under the training
-    law is (C − 1)/C for every network, and with no training error every gap is the same. A level where only the measure
-    is constant counts 0, as in `granulated_tau`; NaN where the measure is constant in every level.
+    law is (C − 1)/C for every network, and with no training error every gap is the same. So are levels of fewer than
+    `FEWEST_RECIPES` recipes, where another level has as many. A level where only the measure is constant counts 0, as
+    in `granulated_tau`; NaN where the measure is constant in every level.
     """
     return _over_covered_runs(measure, gap, design, "b", within_noise=True)
 
@@ -62,6 +67,13 @@ def _over_covered_runs(measure: Floats, gap: Floats, design: Design, kind: Kind,
 
 
 def noise_strata(gap: Floats, design: Design) -> list[Indices]:
+    """The runs of each label-noise level over which `within_noise_tau` is averaged."""
+    varying = varying_levels(gap, design)
+    large = [rows for rows in varying if len(np.unique(design.recipe[rows])) >= FEWEST_RECIPES]
+    return large or varying
+
+
+def varying_levels(gap: Floats, design: Design) -> list[Indices]:
     """The runs of each label-noise level in which the gap varies."""
     levels = [np.flatnonzero(design.level == level) for level in range(len(design.noises))]
     return [rows for rows in levels if len(rows) > 1 and np.ptp(gap[rows]) > 0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gapbench.evaluate.statistics.design import Design
 from gapbench.evaluate.statistics.interval import Interval, score_interval
-from gapbench.evaluate.statistics.pairs import Floats
+from gapbench.evaluate.statistics.pairs import Floats, Indices
 
 NO_DRAWS: Floats = np.zeros(0)
 
@@ -155,23 +155,55 @@ def resampled_counts(recipes: int, resamples: int, rng: np.random.Generator) -> 
 def permuted(
     values: Floats, design: Design, replicates: int, rng: np.random.Generator, *, noises: bool = False
 ) -> Floats:
-    """``values`` (runs,) moved between recipes: (runs, replicates), NaN where the source recipe has no such run.
+    """``values`` (runs,) moved between recipes: (runs, replicates), each column a rearrangement of the values.
 
     A recipe's values move as one block to another recipe, each to the run of the same label noise and replicate, so
     seeds travel together and nothing leaves its label-noise stratum. With ``noises=True`` a recipe's label noises are
     shuffled as well (all seeds alike): then nothing but the blocks' own ties and seed groups is kept. Moving the gap is
     the same as moving the measure, and serves all measures at once.
+
+    Where recipes lack runs, one random permutation π of all recipes still moves them: a run's value comes from the
+    first of π(r), π²(r), … that has such a run. That is a uniform permutation of the recipes that have one, and the
+    same for every label noise and replicate that the same recipes have.
     """
     present, recipe = np.unique(design.recipe, return_inverse=True)
     recipes, levels, seeds = len(present), len(design.noises), int(design.replicate.max(initial=-1)) + 1
-    blocks = np.full((recipes, levels, seeds), np.nan)
-    blocks[recipe, design.level, design.replicate] = values
-    source = rng.permuted(np.tile(np.arange(recipes), (replicates, 1)), axis=1)[:, recipe]
-    level = np.broadcast_to(design.level, source.shape)
-    if noises and levels > 1:
-        shuffled = rng.permuted(np.tile(np.arange(levels), (replicates, recipes, 1)), axis=2)
-        level = np.take_along_axis(shuffled[:, recipe], level[:, :, None], axis=2)[:, :, 0]
-    return np.ascontiguousarray(blocks[source, level, design.replicate].T)
+    run = np.full((recipes, levels, seeds), -1)
+    run[recipe, design.level, design.replicate] = np.arange(len(values))
+    source = rng.permuted(np.tile(np.arange(recipes), (replicates, 1)), axis=1)
+    moved = np.full((replicates, len(values)), np.nan)
+    if not noises or levels == 1:
+        for level, seed in np.ndindex(levels, seeds):
+            here = run[:, level, seed]
+            at = np.flatnonzero(here >= 0)
+            came = _first_return(source, np.broadcast_to(here >= 0, source.shape), at)
+            moved[:, here[at]] = values[here[came]]
+        return np.ascontiguousarray(moved.T)
+    # The k-th of a recipe's own label noises, in an order drawn for each replicate, is what moves to a k-th one.
+    keys = rng.random((replicates, recipes, levels), dtype=np.float32)
+    keys[:, (run < 0).all(axis=2)] = 2.0
+    order = keys.argsort(axis=2)
+    every, replicate = np.arange(recipes), np.arange(replicates)[:, None]
+    for place, seed in np.ndindex(levels, seeds):
+        here = run[every, order[:, :, place], seed]
+        came = _first_return(source, here >= 0, every)
+        to, of = here[here >= 0], here[replicate, came][here >= 0]
+        moved[np.nonzero(here >= 0)[0], to] = values[of]
+    return np.ascontiguousarray(moved.T)
+
+
+def _first_return(step: Indices, stops: NDArray[np.bool_], start: Indices) -> Indices:
+    """Where each of ``start`` first stops when it follows ``step`` (replicates, recipes), one step at least.
+
+    ``stops`` (replicates, recipes): where. Those that start outside may never stop, and are not followed.
+    """
+    at = step[:, start]
+    rows = np.arange(len(step))[:, None]
+    moving = ~stops[rows, at] & stops[:, start]
+    while moving.any():
+        at = np.where(moving, step[rows, at], at)
+        moving &= ~stops[rows, at]
+    return at
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,13 @@ def table():
     )
     values.loc[runs.index[40:], "few"] = np.nan
     measures = {
-        key: SimpleNamespace(sign=-1 if key == "good" else 1, bound=key == "bound", control=key == "coin")
+        key: SimpleNamespace(
+            sign=-1 if key == "good" else 1,
+            bound=key == "bound",
+            control=key == "coin",
+            feature=False,
+            uses_unlabelled_test_inputs=False,
+        )
         for key in values
     }
     return SimpleNamespace(runs=runs, values=values, measures=measures, axes=("A", "B", "C"))
@@ -79,8 +85,10 @@ def test_a_good_measure_and_a_coin_are_told_apart(frame):
     assert good["selection_regret"] < coin["selection_regret"]
     assert good["better_than_random_low"] > 0
     assert good["sign_error"] < 0.2 < coin["sign_error"]
-    assert (frame[f"{name}_holm"] >= frame[f"{name}_p"]).all()
-    assert holm(frame[f"{name}_p"].to_numpy()) == pytest.approx(frame[f"{name}_holm"].to_numpy())
+    tests = frame.drop(index="coin")
+    assert np.isnan(frame.loc["coin", f"{name}_holm"])
+    assert (tests[f"{name}_holm"] >= tests[f"{name}_p"]).all()
+    assert holm(tests[f"{name}_p"].to_numpy()) == pytest.approx(tests[f"{name}_holm"].to_numpy())
 
 
 def test_bounds_are_reported_for_bounds_only(frame):
@@ -132,3 +140,30 @@ def test_settled_gap_keeps_its_units():
     gap = np.array([0.1 + 0.2, 0.3, 0.5])
     assert settled_gap(gap)[0] == settled_gap(gap)[1]
     assert settled_gap(gap) == pytest.approx(gap, abs=1e-9)
+
+
+def test_bounds_and_sign_errors_are_of_the_error_gap_whatever_the_target(table, frame):
+    runs = table.runs.assign(loss_gap=50 * table.runs["error_gap"] + 1)
+    found = assessment(SimpleNamespace(**{**vars(table), "runs": runs}), target="loss_gap", permutations=5, mixed=False)
+    assert found.loc["bound", "bound_held"] == frame.loc["bound", "bound_held"]
+    assert "sign_error" not in found
+
+
+def test_controls_and_repeats_are_no_tests_of_the_conditional_information(table):
+    values = table.values.assign(again=np.exp(-table.values["good"]))
+    measures = {**table.measures, "again": SimpleNamespace(**{**vars(table.measures["good"]), "sign": 1})}
+    more = SimpleNamespace(**{**vars(table), "values": values, "measures": measures})
+    found = assessment(more, permutations=20, mixed=False)
+    p, adjusted = (found[f"conditional_mutual_information_{name}"] for name in ("p", "holm"))
+    assert p[["coin", "again"]].notna().all()
+    assert adjusted[["coin", "again"]].isna().all()
+    assert adjusted["good"] == pytest.approx(3 * p["good"])
+
+
+def test_a_target_that_is_not_finite_is_refused(table):
+    runs = table.runs.copy()
+    runs.loc[runs.index[0], "error_gap"] = np.inf
+    with pytest.raises(InputError, match="is inf: every run that converged needs a finite one"):
+        assessment(SimpleNamespace(**{**vars(table), "runs": runs}), permutations=5)
+    with pytest.raises(InputError, match=r"none of the \d+ runs converged"):
+        assessment(SimpleNamespace(**{**vars(table), "runs": runs.assign(converged=False)}), permutations=5)

@@ -113,3 +113,19 @@ def test_zoos_are_paired_by_run():
     assert moved["beyond"].all()
     with pytest.raises(InputError, match="unknown target"):
         scored_zoo(first, "gap")
+
+
+def test_a_change_from_or_to_nothing_is_not_zero():
+    before = frame()
+    found = compared(before, before.assign(good=1.0), measures=["good"]).set_index("score")
+    assert np.isnan(found.loc["kendall_tau_b", "second"])
+    assert np.isnan(found.loc["kendall_tau_b", "change"])
+    assert not found.loc["kendall_tau_b", "beyond"]
+
+
+def test_whole_numbers_find_the_same_rows_however_they_are_stored():
+    before = frame().assign(width=np.repeat(range(30), 2), seed=np.tile([0, 1], 30))
+    for kind in (float, str):
+        found = compared(before, before.assign(width=before["width"].astype(kind)), axes=["width"], seed="seed")
+        assert found["paired"].all()
+        assert (found["change_high"] == 0).all()

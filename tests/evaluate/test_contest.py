@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from gapbench.evaluate.contest import Contest, places
 from gapbench.evaluate.estimates import SCORES, estimates
@@ -72,7 +73,8 @@ def test_places_and_bounds_are_those_of_the_scaled_resamples(contest, found, sco
         one = estimates(measure, contest.gap[covered], contest.design.take(covered), contest.drawn)[0][score]
         points.append(one.point)
         centred = one.resamples - one.resamples.mean()
-        draws.append(one.point + centred * np.sqrt(one.variance) / one.resamples.std())
+        widened = scipy.stats.t.ppf(0.975, one.recipes - 1) / scipy.stats.norm.ppf(0.975)
+        draws.append(one.point + centred * np.sqrt(one.variance) / one.resamples.std() * widened)
     order = pd.DataFrame(np.stack(draws, axis=1)).rank(axis=1, ascending=False)
     assert found[rank].dropna().tolist() == pd.Series(points).rank(ascending=False).tolist()
     assert found[f"{rank}_low"].dropna().tolist() == pytest.approx(order.quantile(0.025).tolist())
@@ -90,3 +92,36 @@ def test_nothing_to_rank():
     empty = Contest(np.full((4, 1), np.nan), np.arange(4.0), design, resampled_counts(4, 5, np.random.default_rng(0)))
     assert places(empty, [0]).isna().all(axis=None)
     assert len(places(empty, [])) == 0
+
+
+def test_measures_without_a_run_in_common_have_no_distance(contest):
+    halves = np.array([contest.values[:, 0], contest.values[:, 2]]).T
+    middle = len(halves) // 2
+    halves[middle:, 0], halves[:middle, 1] = np.nan, np.nan
+    found = places(Contest(halves, contest.gap, contest.design, contest.drawn), [0, 1])
+    assert found["rank"].tolist() == [1.0, 2.0]
+    assert found.loc[1, "within_noise_tau_behind":"within_noise_tau_beats_best"].isna().all()
+    assert found.loc[0, "within_noise_tau_behind"] == 0
+
+
+def test_a_perfect_score_of_few_runs_has_no_sure_place(contest):
+    few = np.stack([contest.gap, contest.values[:, 0]], axis=1)
+    few[contest.design.recipe > 3, 0] = np.nan
+    found = places(Contest(few, contest.gap, contest.design, contest.drawn), [0, 1])
+    assert found.loc[0, ["rank_low", "rank_high"]].tolist() == [1.0, 2.0]
+    whole = places(Contest(few[:, [1, 1]], contest.gap, contest.design, contest.drawn), [0, 1])
+    assert whole["within_noise_tau_behind_low"].tolist() == [0.0, 0.0]
+
+
+def test_of_equal_scores_the_first_column_given_leads(contest):
+    values = np.stack([contest.values[:, 3], contest.gap, contest.gap], axis=1)
+    values[40:, 2] = np.nan
+    for order in ([1, 2, 0], [2, 1, 0]):
+        found = places(Contest(values, contest.gap, contest.design, contest.drawn), order)
+        covered = np.isfinite(values[:, order[0]])
+        coin = tau_b_within(values[covered, 0], contest.gap[covered], contest.design.take(covered))
+        assert found.loc[0, "within_noise_tau_behind"] == pytest.approx(coin - 1.0)
+
+
+def tau_b_within(values, gap, design):
+    return within_noise_tau(values, gap, design).point

@@ -240,3 +240,34 @@ def test_a_wrong_target_is_named(table):
 def test_statistics_do_not_import_torch():
     code = "import sys, gapbench.evaluate.leaderboard; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_label_noises_of_few_recipes_make_no_stratum_of_their_own(table):
+    recipe = table.runs.groupby(list(table.axes)).ngroup()
+    runs = table.runs.assign(converged=(table.runs["label_noise"] != 0.5) | (recipe < 3))
+    found = leaderboard(SimpleNamespace(**vars(table) | {"runs": runs}), resamples=20, permutations=100)
+    assert found.attrs["few_recipes"] == [0.5]
+    assert found.attrs["constant_gap"] == [1.0]
+    clean = SimpleNamespace(**vars(table) | {"runs": runs.assign(converged=runs["label_noise"] == 0.0)})
+    alone = leaderboard(clean, resamples=20, permutations=100)
+    assert found.loc["good", "within_noise_tau"] == pytest.approx(alone.loc["good", "tau_b"])
+    assert found.attrs["ceiling"]["within_noise"]["ceiling"] == found.attrs["ceiling"]["label_noise=0"]["ceiling"]
+
+
+def test_null_bands_of_what_is_defined_in_part_hold():
+    """Sixty measures that know nothing, defined at one label noise of two: 5 % of p-values are at most .05."""
+    rng = np.random.default_rng(0)
+    table = make(noises=(0.0, 0.5))
+    names = [f"random{i}" for i in range(60)]
+    values = pd.DataFrame(rng.standard_normal((len(table.runs), 60)), table.runs.index, names)
+    values[table.runs["label_noise"] == 0.5] = np.nan
+    blind = SimpleNamespace(**vars(table) | {"values": values, "measures": {name: declared() for name in names}})
+    found = leaderboard(blind, resamples=2, permutations=200)
+    assert (found["n"] == 16).all()
+    for score in ("within_noise_tau", "tau_b", "granulated_tau"):
+        assert (found[f"{score}_p"] <= 0.05).mean() <= 0.15, score
+
+
+def test_a_zoo_in_which_nothing_converged_is_refused(table):
+    with pytest.raises(InputError, match="none of the 48 runs converged"):
+        leaderboard(SimpleNamespace(**vars(table) | {"runs": table.runs.assign(converged=False)}))

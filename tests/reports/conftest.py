@@ -137,7 +137,7 @@ def make_frame(rows: Mapping[str, Mapping[str, Any]], **attrs: Any) -> pd.DataFr
     records = {}
     for key, row in rows.items():
         record: dict[str, Any] = {"family": "norms", "source": "jiang2020", "sign": 1, "control": False}
-        record |= {"same_as": "", "n": 184}
+        record |= {"same_as": ""}
         record |= {"ok": 192, "undefined": 0, "failed": 0, "seconds": 0.02}
         for score in SCORES:
             stated = row.get(score, 0.0)
@@ -150,6 +150,7 @@ def make_frame(rows: Mapping[str, Mapping[str, Any]], **attrs: Any) -> pd.DataFr
         record |= {"psi_width": 0.31, "psi_width_low": 0.05, "psi_width_high": 0.52}
         record |= {"rank": 2.0, "rank_low": 1.0, "rank_high": 3.5}
         record |= {name: value for name, value in row.items() if name not in SCORES}
+        record["n"] = row.get("n", record["ok"])
         records[key] = {"kind": "control" if record["control"] else "measure"} | record
     frame = pd.DataFrame.from_dict(records, orient="index")
     frame.index.name = "measure"
@@ -157,7 +158,7 @@ def make_frame(rows: Mapping[str, Mapping[str, Any]], **attrs: Any) -> pd.DataFr
     ceiling = {"split_half": 0.85, "ceiling": 0.9, "low": 0.86, "high": 0.94}
     frame.attrs = {
         "target": "error_gap",
-        "runs": 184,
+        "runs": 192,
         "excluded_not_converged": 8,
         "recipes": 32,
         "configurations": 96,

@@ -48,7 +48,7 @@ def test_rivals_are_compared_on_the_runs_that_both_cover(frames: Frames) -> None
     first = sentences(frame)[0]
     assert "a has the highest score for the error gap: τ_b = .62 [.48, .73] against" in first
     assert first.endswith("; 2 other measures are not surely behind it (d, c), 1 of them surely ahead (c).")
-    frame.loc["a", ["ok", "undefined"]] = 40, 152
+    frame.loc["a", "n"] = 40
     assert "are not surely behind it on the runs that both cover (d, c)" in sentences(frame)[0]
 
 
@@ -142,3 +142,43 @@ def test_what_repeats_a_ranking_is_not_counted_again(frames: Frames) -> None:
     assert "All 2 ranked measures are inside the null band" in sentences(frames(twice))[1]
     assert sentences(frames(twice)) == sentences(frames(rows))
     assert "All 3 ranked measures" in sentences(frames({**twice, "a_per_sample": {"randomisation_auc": 0.5}}))[1]
+
+
+def test_one_measure_on_few_runs_does_not_speak_for_all(frames: Frames) -> None:
+    frame = frames({"rare": {"within_noise_tau": 1.0, "n": 4}, "path_norm": {"within_noise_tau": 0.78}})
+    frame.loc["rare", ["within_noise_tau_null_low", "within_noise_tau_null_high"]] = -1, 1
+    assert sentences(frame)[0] == (
+        "The highest score for the error gap is that of rare: τ_b = 1.00 [.92, 1.08] on the 4 of 192 runs where it is "
+        "defined, inside the null band [−1.00, 1.00] of a measure that knows nothing; one other is above its own "
+        "(path_norm)."
+    )
+
+
+def test_a_distance_that_is_not_known_is_not_sure(frames: Frames) -> None:
+    frame = frames({"a": {"within_noise_tau": 0.6}, "b": {"within_noise_tau": (0.3, math.nan, math.nan)}})
+    frame["within_noise_tau_low"] = frame["within_noise_tau_low"].fillna(-1.0)
+    assert sentences(frame)[0].endswith("; one other measure is not surely behind it (b).")
+    assert sentences(frames({"a": {"within_noise_tau": 0.6}}))[0].endswith("; no other measure is ranked.")
+
+
+def test_what_has_no_interval_is_no_leader_where_others_have_one(frames: Frames) -> None:
+    scored = {"few": {"within_noise_tau": (0.9, math.nan, math.nan)}, "a": {"within_noise_tau": 0.6}}
+    assert " a orders the error gap best" in sentences(frames(scored))[0]
+    alone = {"few": {"within_noise_tau": (0.9, math.nan, math.nan)}}
+    assert " few orders the error gap best" in sentences(frames(alone))[0]
+
+
+def test_why_the_randomisation_test_could_not_be_made(frames: Frames) -> None:
+    nowhere = {"a": {"randomisation_auc": math.nan}}
+    assert "no measure is defined on two runs that differ" in sentences(frames(nowhere))[2]
+    assert "there are not here two runs that differ" in sentences(frames(nowhere, noises=[0.0]))[2]
+    frame = frames({"a": {"randomisation_auc": 1.0}, "b": {"randomisation_auc": 0.5}})
+    frame["randomisation_auc_null_high"] = 1.0
+    assert "too few recipes" in sentences(frame)[2]
+    frame.loc["b", "randomisation_auc_null_high"] = 0.9
+    assert sentences(frame)[2].startswith("The one measure fails the randomisation test")
+
+
+def test_one_measure_is_counted_in_words(frames: Frames) -> None:
+    assert sentences(frames({"a": {"within_noise_tau": 0.6}}))[1].startswith("No ranked measure is inside")
+    assert sentences(frames({"a": {"within_noise_tau": 0.1}}))[1].startswith("The one ranked measure is inside")

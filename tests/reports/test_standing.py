@@ -14,7 +14,7 @@ def test_a_ranked_measure_has_its_place_and_verdict(frame: Any) -> None:
     text = standing(frame, first)
     assert text.startswith(f"place 1 of {len(ranked(frame))}")
     assert "within-noise τ_b" in text
-    assert "readings ok" in text
+    assert "ok on 192 of 192 runs" in text
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,11 @@ def test_what_repeats_a_ranking_stands_with_its_parent(frame: Any) -> None:
 def test_what_is_not_on_the_leaderboard_is_an_error(frame: Any) -> None:
     with pytest.raises(KeyError, match="no_such"):
         standing(frame, "no_such")
+
+
+def test_a_band_that_holds_every_score_tells_nothing(frame: Any) -> None:
+    key = next(key for key, label in zip(frame.index, rank_labels(frame)) if label == "1")
+    frame.loc[key, [RANKING, f"{RANKING}_null_low", f"{RANKING}_null_high"]] = [1.0, -1.0, 1.0]
+    assert "too few recipes to tell" in standing(frame, key)
+    frame.loc[key, "n"] = 40
+    assert "ok on 40 of 192 runs" in standing(frame, key)

@@ -77,7 +77,7 @@ def test_terminal_cuts_nothing_from_long_names(frames: Callable[..., pd.DataFram
 def test_terminal_states_counts_and_ceiling_above_the_table(frame: pd.DataFrame) -> None:
     above = " ".join(printed(frame).split("within-noise τ_b")[0].split())
     assert (
-        "184 runs: 32 recipes, 3 label noises (0, 0.5, 1), 2 seeds; 8 more did not converge and are not ranked" in above
+        "192 runs: 32 recipes, 3 label noises (0, 0.5, 1), 2 seeds; 8 more did not converge and are not ranked" in above
     )
     assert "noise ceiling of τ_b: .85 [.86, .94] (by label noise 0: .90, 1: .80)" in above
     assert "error gap (fraction)" in above
@@ -240,3 +240,6 @@ def test_counts_name_what_was_left_out(frames: Callable[..., pd.DataFrame]) -> N
     assert shown.startswith("1 run: 32 recipes")
     assert "1 more did not converge and is not ranked" in shown
     assert "the gap is constant at label noise 1, which within-noise scores leave out" in shown
+    assert "too few recipes" not in shown
+    few = counts_text(frames({"a": {}}, few_recipes=[0.25, 0.5]))
+    assert few.endswith("; within-noise scores leave out label noise 0.25, 0.5, of too few recipes")

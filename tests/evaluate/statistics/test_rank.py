@@ -17,6 +17,7 @@ from gapbench.evaluate.statistics.rank import (
     tau_b,
     tau_estimates,
     tau_replicates,
+    varying_levels,
     within_noise_replicates,
     within_noise_tau,
 )
@@ -217,3 +218,32 @@ def test_equal_runs_are_refused_by_name():
         Design.of(runs, ["width"])
     with pytest.raises(InputError, match=r"unknown axis 'widht'.*width"):
         Design.of(runs, ["widht"])
+
+
+def test_levels_of_few_recipes_are_left_out_where_others_have_more():
+    rng = np.random.default_rng(0)
+    rows = [(recipe, noise) for recipe in range(12) for noise in ((0.0, 0.5, 1.0) if recipe < 5 else (0.0, 1.0))]
+    design = Design.of(pd.DataFrame(rows, columns=["width", "label_noise"]), ["width"])
+    gap = rng.standard_normal(len(design))
+    assert [set(design.level[runs]) for runs in noise_strata(gap, design)] == [{0}, {2}]
+    assert [set(design.level[runs]) for runs in varying_levels(gap, design)] == [{0}, {1}, {2}]
+    few = design.take(design.recipe < 5)
+    assert len(noise_strata(gap[: len(few)], few)) == 3
+
+
+def test_the_interval_of_unequal_strata_covers():
+    """Two label noises of 30 recipes and four of 3: with a stratum for each it covers .7; 0.95 less three errors."""
+    rows = [(recipe, noise) for recipe in range(30) for noise in (range(6) if recipe < 3 else (0, 5))]
+    design = Design.of(pd.DataFrame(rows, columns=["width", "label_noise"]), ["width"])
+    rng = np.random.default_rng(0)
+    share = {}
+    for strata in (noise_strata, varying_levels):
+        found = []
+        for _ in range(200):
+            effect = rng.standard_normal(design.recipes)
+            gap, measure = (effect[design.recipe] + 0.7 * rng.standard_normal(len(design)) for _ in range(2))
+            found.append(tau_estimates(measure[:, None], gap, design, strata(gap, design), "b")[0].interval())
+        truth = np.mean([one.point for one in found])
+        share[strata] = np.mean([one.low <= truth <= one.high for one in found])
+    assert share[noise_strata] >= 0.9
+    assert share[varying_levels] < 0.85
