@@ -9,7 +9,9 @@ import pandas
 import pytest
 import torch
 
+from gapbench.datasets.errors import InputError
 from gapbench.datasets.seeds import generator
+from gapbench.evaluate.phenomena import minimum_norm_kernel as module
 from gapbench.evaluate.phenomena.minimum_norm_kernel import extrapolated, gaussian, interpolant, values, wavelets
 
 
@@ -48,8 +50,19 @@ def test_the_interpolant_solves_the_system_in_either_precision() -> None:
 
 
 def test_a_gram_matrix_that_is_not_positive_definite_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Gram matrix of 6 examples is not positive definite in torch.float64: row"):
-        interpolant(torch.zeros(6, 2, dtype=torch.float64), torch.zeros(6, 1, dtype=torch.float64), 1.0)
+    with pytest.raises(InputError, match=r"of 6 examples is not positive definite in torch.float64 \(row 2\): are"):
+        interpolant(torch.zeros(6, 2), torch.zeros(6, 1, dtype=torch.float64), 1.0)
+
+
+def test_what_float32_cannot_factor_is_made_in_float64_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.tensor([[0.0], [1e-4], [1.0]])  # The kernel of the first two is 1 in float32.
+    targets = torch.tensor([[1.0], [-1.0], [1.0]], dtype=torch.float64)
+    monkeypatch.setattr(module, "available_bytes", lambda: 8)
+    with pytest.raises(InputError, match=r"float32 \(row \d\), and in float64 it takes 0 GB, of which 0 are free"):
+        interpolant(x, targets, 1.0)
+    monkeypatch.setattr(module, "available_bytes", lambda: None)
+    found = values(x, interpolant(x, targets, 1.0), x, 1.0)
+    assert float((found - targets).abs().max()) < 1e-4
 
 
 def test_wavelets_see_orientation_and_not_a_constant_background() -> None:
