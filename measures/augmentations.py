@@ -35,7 +35,7 @@ def augmented_logits(
     reflection does not (digits, letters), and a measure does not know what is pictured. Of other inputs no
     transformation is known to keep the class but a small one: Gaussian noise of a tenth of their standard deviation.
     """
-    inputs = train.inputs[:DRAWN_EXAMPLES]
+    inputs = train.inputs[:DRAWN_EXAMPLES].float()
     noise_std = JITTER * input_spread(train.inputs)
     rows = []
     with torch.no_grad():

@@ -60,7 +60,7 @@ def mcallester(q: Number, budget: Number) -> Number:
 
 
 def quadratic(q: Number, budget: Number) -> Number:
-    """(√(q + budget/2) + √(budget/2))² >= `inverse_kl`, below `mcallester` where q + budget/2 < 1/4 or so.
+    """(√(q + budget/2) + √(budget/2))² >= `inverse_kl`, below `mcallester` where it is itself below 1/4.
 
     From p <= q + √(2 p budget) (Rivasplata et al. 2019, arXiv:1908.07380); differentiable in q > 0 and the budget.
     """

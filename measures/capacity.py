@@ -160,7 +160,7 @@ def linear_regions(evaluated_float32: nn.Module, train: Split, *, segments: int 
     count = min(segments, len(train) - 1)
     if count < 1:
         raise Undefined(f"a segment needs two training examples, not {len(train)}")
-    ends = train.inputs[: count + 1]
+    ends = train.inputs[: count + 1].float()
     place = torch.linspace(0, 1, points).reshape(1, -1, *[1] * (ends.ndim - 1))
     line = torch.lerp(ends[:-1].unsqueeze(1), ends[1:].unsqueeze(1), place)
     strange = nonlinear_operation(evaluated_float32, ends[:1])

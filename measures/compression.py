@@ -30,7 +30,7 @@ Weights = Mapping[str, Tensor]
 @quantity(cost="forward")
 def compressible(folded_float32: nn.Module, train: Split) -> Callable[[Weights], bool]:
     """Whether the folded network with these tensors in place of its own has at most 0.01 more training error."""
-    inputs = channels_last(train.inputs[:COMPRESSION_EXAMPLES])
+    inputs = channels_last(train.inputs[:COMPRESSION_EXAMPLES].float())
     labels = train.labels[:COMPRESSION_EXAMPLES]
 
     def errors(weights: Weights) -> int:

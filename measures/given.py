@@ -47,6 +47,8 @@ def _examine_sample(sample: Split, where: str) -> None:
         raise InputError(f"{where}.labels must be one integer an example, not {found}")
     if len(sample.inputs) != len(sample.labels) or len(sample.labels) == 0:
         raise InputError(f"{where} has {len(sample.inputs)} inputs and {len(sample.labels)} labels")
+    if sample.classes < 2:
+        raise InputError(f"{where}.classes is {sample.classes}: a classifier has two outputs at least")
     outside = ((sample.labels < 0) | (sample.labels >= sample.classes)).nonzero()
     if len(outside):
         row = int(outside[0])

@@ -39,7 +39,8 @@ def log_prod_l1_inf_over_margin(layers: tuple[Layer, ...], margin: float) -> flo
     """The log of the product of the layers' L_{1,∞} norms over the margin.
 
     Formula: Σ_i ln max_j ‖w_ij‖₁ − ln γ, in nats, w_ij the incoming weights of unit j of layer i. A convolution has the
-    same L_{1,∞} norm reshaped and as the linear map it is. Raises: Undefined where γ <= 0 or a layer is zero.
+    same L_{1,∞} norm reshaped and as the linear map it is, where the kernel fits into its input; else it is larger
+    reshaped. Raises: Undefined where γ <= 0 or a layer is zero.
     Sign: the Rademacher complexity at margin γ grows with the ratio (bartlett1998; golowich2018, theorem 2).
     """
     return _log_over_margin(group_norms(layers, 1, math.inf), margin)

@@ -187,11 +187,22 @@ def _fold(network: nn.Module, norm: Call, before: Call | None) -> None:
     if not isinstance(before.module, nn.Linear):
         fused = fuse_conv_bn_eval(before.module, norm.module)
     elif before.output.ndim == 2:
-        fused = fuse_linear_bn_eval(before.module, norm.module)
+        fused = fuse_linear_bn_eval(before.module, _with_scales(norm.module))
     else:
         raise Undefined(f"batch norm {norm.name} cannot be folded: its channels are not the units of {before.name}")
     network.set_submodule(before.name, fused)
     network.set_submodule(norm.name, nn.Identity())
+
+
+def _with_scales(norm: _BatchNorm) -> _BatchNorm:
+    """The batch norm itself, or where it has no scale and shift (affine=False) a copy with ones and zeros."""
+    if norm.affine:
+        return norm
+    assert norm.running_var is not None
+    copied = copy.deepcopy(norm)
+    copied.weight = nn.Parameter(torch.ones_like(norm.running_var))
+    copied.bias = nn.Parameter(torch.zeros_like(norm.running_var))
+    return copied
 
 
 def with_state(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:

@@ -32,6 +32,10 @@ class MarginGradient:
     total_variation: float
 
 
+RESOLVED = 1e-12
+"""A smaller share of the mean square is no variance, but rounding."""
+
+
 @quantity(cost="gradient")
 def margin_gradients(evaluated: nn.Module, train: Split) -> tuple[MarginGradient, ...]:
     """The gradients of the margins at the input and at the input of every weight layer but the first.
@@ -66,7 +70,11 @@ def margin_gradients(evaluated: nn.Module, train: Split) -> tuple[MarginGradient
             norms[place].append(gradient.flatten(1).norm(dim=1))
             means[place] += point.detach().sum(dim=0) / len(train)
             squares[place] += float(point.detach().square().sum()) / len(train)
-    variations = [square - float(mean.square().sum()) for square, mean in zip(squares, means, strict=True)]
+    variations = []
+    for square, mean in zip(squares, means, strict=True):
+        variation = square - float(mean.square().sum())
+        # Rounding leaves some of what does not vary.
+        variations.append(variation if variation > RESOLVED * square else 0.0)
     return tuple(MarginGradient(torch.cat(n), v) for n, v in zip(norms, variations, strict=True))
 
 

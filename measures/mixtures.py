@@ -22,7 +22,7 @@ def mixup_margins(evaluated_float32: nn.Module, train: Split, rng: torch.Generat
     For the first 250 training examples; examples alone in their label are left out. In each draw, every example is
     the partner of one other. Raises: Undefined where no two of them share a label.
     """
-    inputs = train.inputs[:DRAWN_EXAMPLES]
+    inputs = train.inputs[:DRAWN_EXAMPLES].float()
     return _margins(lambda partner: evaluated_float32((inputs + inputs[partner]) / 2), train, rng)
 
 
@@ -35,7 +35,7 @@ def manifold_mixup_margins(
     Raises: Undefined where no two examples share a label, where there is one weight layer only, and where the second
     one does not see all that is passed on (a skip connection goes around it).
     """
-    inputs = train.inputs[:DRAWN_EXAMPLES]
+    inputs = train.inputs[:DRAWN_EXAMPLES].float()
     layer = evaluated_float32.get_submodule(second_layer(evaluated_float32, inputs[:1]))
     few, other = inputs[:8], torch.arange(len(inputs[:8])).roll(1)
     with torch.no_grad():

@@ -23,9 +23,10 @@ from gapbench.models.trained import Trajectory
 def read_from_weights(found: HeldOut, network: nn.Module, trajectory: Trajectory, train: Split) -> HeldOut:
     """The outputs held out by a replay as the network itself has them, at the weights that its steps would have led to.
 
-    Formula: U_i = f(x_i; w(T) + δ), δ = −∫ M Jᵀ Δs dτ − ∫ M ∇L_rest k/(m−k) dτ − ∫ λ δ dτ along the path, Δs what
-    leaving the fold of i out, k examples of m, changes in the output gradients that are followed; by trapezia between
-    checkpoints, the last two terms without the lag of the momentum. The replay takes the network to be linear in δ.
+    Formula: U_i = f(x_i; w(T) + δ), δ = −∫ M Jᵀ Δs dτ − ∫ M ∇L_rest k/(m−k) dτ along the path, Δs what leaving the
+    fold of i out, k examples of m, changes in the output gradients that are followed; by trapezia between checkpoints,
+    the last term without the lag of the momentum. The replay takes the network to be linear in δ. As in the replay,
+    weight decay acts on the weights that training had, and not on δ.
     """
     assert found.left_out is not None
     examples = len(found.left_out)
@@ -40,7 +41,7 @@ def read_from_weights(found: HeldOut, network: nn.Module, trajectory: Trajectory
         impulse, time = (ends[at] + ends[at + 1]) / 2, (spans[at] + spans[at + 1]) / 2
         assert isinstance(impulse, Tensor)
         step = place.scaled(_pulled_back(place, inputs, impulse)) + time * share * place.rest
-        change = change - step - spans[at] * place.fading * change
+        change = change - step
     assert isinstance(change, Tensor)
     return replace(found, held_out=_outputs(place, inputs, change, found.left_out))
 
@@ -78,7 +79,7 @@ def path_weights_held_out(
     return of
 
 
-@measure(source=SOURCE, sign=+1, cost="iterative", invariances=("unit_permutation",))
+@measure(source=SOURCE, sign=+1, cost="iterative", revision=2, invariances=("unit_permutation",))
 def path_weights_loo_gap(
     path_weights_held_out: Callable[[int], HeldOut],
     path_validity: float,

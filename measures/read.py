@@ -192,6 +192,8 @@ def _evaluate(entry: Measure | Quantity, values: Mapping[str, Any], offence: Cal
         result = entry.function(*arguments, **knobs)
     except Undefined as reason:
         result = _Absent("undefined", str(reason))
+    except OverflowError as error:
+        result = _Absent("undefined", f"a number beyond those of double precision ({error})")
     except Exception as error:  # noqa: BLE001  a reading records the failure of any code that a user may register
         result = _Absent("failed", f"{entry.name} raised {type(error).__name__}: {error}")
     offended = offence()

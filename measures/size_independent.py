@@ -61,7 +61,8 @@ def log_golowich_l1_inf(layers: tuple[Layer, ...], margin: float, train: Split) 
     """The log of the Rademacher bound by L_{1,∞} norms that grows as the root of the depth.
 
     Formula: ln[2·√(d + 1 + ln n)·√(max_k Σ_i x_ik²)·Π_j max_u ‖w_ju‖₁ / (m γ)], in nats, d layers, n inputs, m
-    examples; reshaped and operator norms agree. Raises: Undefined where γ <= 0, or a layer or every input is zero.
+    examples; reshaped and operator norms agree where the kernel fits into its input.
+    Raises: Undefined where γ <= 0, or a layer or every input is zero.
     Sign: it is the main term of a bound on the gap.
     """
     rows = _rows(train)

@@ -161,3 +161,29 @@ def test_networks_of_torchvision(name: str, fit: Callable[..., Trained]) -> None
     assert not {reading.measure: reading.reason for reading in found.values() if reading.status == "failed"}
     assert all(found[measure].status == "ok" for measure in FUNCTION)
     assert all((found[measure].status == "ok") == folds for measure in (*SIZES, *LAYERS))
+
+
+def test_inputs_of_double_precision_are_read_as_those_of_single() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    inputs, labels = torch.randn(30, 6), torch.arange(30) % 3
+    initial = {name: tensor + 0.1 for name, tensor in network.state_dict().items()}
+    names = ("mixup_margin", "augment_margin", "linear_regions", "pruning_ratio", "quantisation_bits")
+    single, double = (
+        readings(Trained(network, initial, Split(given, labels, 3)), *names) for given in (inputs, inputs.double())
+    )
+    for name in names:
+        assert (double[name].status, double[name].value) == (single[name].status, single[name].value)
+    assert single["linear_regions"].status == "ok"
+
+
+def test_a_number_too_large_for_double_precision_is_undefined() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(*(nn.Linear(3, 3) for _ in range(20))).eval()
+    for layer in network:
+        layer.weight.data = 1e17 * torch.eye(3)
+    initial = {name: 0 * tensor for name, tensor in network.state_dict().items()}
+    train = Split(torch.eye(3), torch.arange(3), 3)
+    found = readings(Trained(network, initial, train), "spectral_orig_main")["spectral_orig_main"]
+    assert found.status == "undefined"
+    assert "double precision" in found.reason

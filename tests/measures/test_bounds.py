@@ -44,6 +44,8 @@ def test_the_inverse_is_the_largest_within_the_budget_and_below_its_relaxations(
     # At a budget of zero, kl is of the order of the square of a difference, so 1e-16 in kl is 1e-8 in p.
     assert p <= mcallester(q, budget) + 1e-8
     assert p <= quadratic(q, budget) + 1e-8
+    if budget > 0:
+        assert (quadratic(q, budget) < mcallester(q, budget)) == (quadratic(q, budget) < 0.25)
 
 
 def test_what_lies_outside_is_refused() -> None:

@@ -37,7 +37,12 @@ MISFITS = {
         run, labels=torch.zeros(6)
     ),
     r"train has 6 inputs and 5 labels": lambda run: sample(run, labels=run.train.labels[:5]),
-    r"train\.labels\[1\] is 1: with classes=1 labels are 0 to 0": lambda run: sample(run, classes=1),
+    r"train\.labels\[1\] is 2: with classes=2 labels are 0 to 1": lambda run: sample(
+        run, labels=torch.tensor([0, 2, 0, 1, 0, 1])
+    ),
+    r"train\.classes is 1: a classifier has two outputs at least": lambda run: sample(
+        run, labels=torch.zeros(6, dtype=torch.int64), classes=1
+    ),
     r"train\.inputs\[0\] holds a number that is not finite": lambda run: sample(run, inputs=NAN),
     r"train\.inputs must be floating-point numbers, not torch\.int64: use \.float\(\)": lambda run: sample(
         run, inputs=torch.ones(6, 3, dtype=torch.int64)

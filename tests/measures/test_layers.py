@@ -14,8 +14,9 @@ def randomised(network: nn.Module) -> nn.Module:
     torch.manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 2.0)
-            nn.init.normal_(module.bias)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 2.0)
+                nn.init.normal_(module.bias)
             assert module.running_mean is not None
             assert module.running_var is not None
             nn.init.normal_(module.running_mean)
@@ -34,6 +35,19 @@ def test_fold_by_hand() -> None:
     assert float(folded[0].weight.detach()) == pytest.approx(2, rel=1e-9)
     assert float(folded[0].bias.detach()) == pytest.approx(-2.5, rel=1e-9)
     assert isinstance(folded[1], nn.Identity)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norms_without_scales_are_folded_too(affine: bool) -> None:
+    network = randomised(
+        nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, affine=affine), nn.ReLU(), nn.Flatten(), nn.Linear(12, 5),
+            nn.BatchNorm1d(5, affine=affine), nn.ReLU(), nn.Linear(5, 2),
+        )
+    )  # fmt: skip
+    inputs = torch.randn(6, 1, 4, 4)
+    folded = fold_batch_norm(network, inputs[:1])
+    assert torch.allclose(folded(inputs.double()), network.double()(inputs.double()), rtol=1e-10, atol=1e-10)
 
 
 def test_folded_network_computes_the_same_function() -> None:

@@ -31,7 +31,7 @@ def draw(*shape: int, name: str) -> Tensor:
 SAMPLE = Split(draw(EXAMPLES, INPUTS, name="inputs"), torch.arange(EXAMPLES) % CLASSES, CLASSES)
 
 
-def linear_path(loss: str, momentum: float) -> tuple[nn.Module, Trajectory]:
+def linear_path(loss: str, momentum: float, decay: float = 0.0) -> tuple[nn.Module, Trajectory]:
     network = nn.Linear(INPUTS, CLASSES, bias=False).double()
     weights, velocity, points = draw(CLASSES, INPUTS, name="start"), torch.zeros(CLASSES, INPUTS).double(), []
     targets = one_hot(SAMPLE.labels, CLASSES).double()
@@ -40,21 +40,23 @@ def linear_path(loss: str, momentum: float) -> tuple[nn.Module, Trajectory]:
             points.append(Checkpoint(step, 0.3 * step, {"weight": weights}))
         outputs = SAMPLE.inputs @ weights.T
         slopes = (outputs if loss == "squared" else outputs.softmax(dim=1)) - targets
-        velocity = momentum * velocity + slopes.T @ SAMPLE.inputs / EXAMPLES
+        velocity = momentum * velocity + slopes.T @ SAMPLE.inputs / EXAMPLES + decay * weights
         weights = weights - 0.3 * (1 - momentum) * velocity
-    return network, Trajectory({}, tuple(points), momentum, loss=loss)
+    return network, Trajectory({}, tuple(points), momentum, decay, loss=loss)
 
 
-@pytest.mark.parametrize(("seen", "momentum"), [(EXAMPLES, 0.0), (EXAMPLES, 0.9), (10, 0.0)])
+@pytest.mark.parametrize(
+    ("seen", "momentum", "decay"), [(EXAMPLES, 0.0, 0.0), (EXAMPLES, 0.9, 0.0), (10, 0.0, 0.0), (EXAMPLES, 0.0, 0.1)]
+)
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
 @pytest.mark.parametrize("tolerance", [0.0, 0.05])
 def test_in_a_linear_model_they_have_the_outputs_of_the_replay(
-    tolerance: float, loss: str, momentum: float, seen: int, monkeypatch: pytest.MonkeyPatch
+    tolerance: float, loss: str, momentum: float, decay: float, seen: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole sample, or its first examples and the drift of the rest; step by step, and steps taken together."""
     monkeypatch.setattr(replay_module, "TOLERANCE", tolerance)
     monkeypatch.setattr(kernel_path_module, "PATH_EXAMPLES", seen)
-    network, trajectory = linear_path(loss, momentum)
+    network, trajectory = linear_path(loss, momentum, decay)
     found = path_held_out(kernel_path(network, trajectory, SAMPLE), trajectory, SAMPLE)
     for count in (4, seen):
         read = path_weights_held_out(found, network, trajectory, SAMPLE)(count)
@@ -107,8 +109,7 @@ def test_they_are_made_of_the_jacobians(preconditioned: bool, decoupled: bool) -
         for fold in range(count):
             near = sum((impulses[leg][..., fold].flatten() / 2 for leg in (at - 1, at) if leg in (0, 1)), start=0.0)
             step = metric * (torch.stack(rows).T @ near + (before + after) / 2 * share[fold] * slope)
-            rate = decay if decoupled or not preconditioned else decay * metric
-            changes[fold] = changes[fold] - step - before * rate * changes[fold]
+            changes[fold] = changes[fold] - step
     end = torch.cat([p.detach().flatten() for p in network.parameters()])
     for fold in range(count):
         torch.nn.utils.vector_to_parameters(end + changes[fold], network.parameters())
