@@ -25,7 +25,8 @@ def loss_gradient(evaluated_float32: nn.Module, logits: Tensor, train: Split) ->
     """The gradient of the mean training loss at all parameters, in nats.
 
     The residuals p − y, small where the loss is, are taken in float64 from the float64 logits, and scaled to at most 1;
-    only their backward sweep is in float32, so the relative error is about 1e-6 at any loss.
+    only their backward sweep is in float32, so the relative error is about 1e-6 at any loss, but where a unit is within
+    rounding of a kink: float32 may take its other side for an example.
     """
     adversary = Adversary.of(evaluated_float32, train)
     residuals = (softmax(logits, dim=1) - one_hot(train.labels, train.classes)) / len(train)
@@ -46,7 +47,7 @@ def loss_gradient(evaluated_float32: nn.Module, logits: Tensor, train: Split) ->
 
 
 @measure(source="keskar2017, eq. 4", sign=+1, cost="iterative")
-def keskar(evaluated_float32: nn.Module, losses: Tensor, train: Split, *, epsilon: float = 1e-3) -> Estimate:
+def keskar(resolving_network: nn.Module, losses: Tensor, train: Split, *, epsilon: float = 1e-3) -> Estimate:
     """Keskar's sharpness: the largest rise of the training loss in a box around the weights, in percent of 1 + loss.
 
     Formula: 100 · (max L(w + z) − L(w)) / (1 + L(w)), |z_i| ≤ ε(|w_i| + 1), over all parameters (A = I in the paper).
@@ -55,12 +56,12 @@ def keskar(evaluated_float32: nn.Module, losses: Tensor, train: Split, *, epsilo
     Raises: Undefined where there is no direction to ascend.
     Sign: sharp minima are what large-batch training ends in, and generalise worse: larger predicts a larger gap.
     """
-    whole = Adversary.of(evaluated_float32, train)
+    whole = Adversary.of(resolving_network, train)
     few, half_widths = whole.scout(), epsilon * (whole.weights.abs() + 1)
     corner = max(few.corners(), key=lambda corner: few.loss(half_widths * corner))
     top, still = few.climb(corner, half_widths)
     loss = float(losses.mean())
-    return Estimate(100 * (whole.loss(half_widths * top) - loss) / (1 + loss), 0.0, still)
+    return Estimate(100 * max(whole.loss(half_widths * top) - loss, 0.0) / (1 + loss), 0.0, still)
 
 
 variants(keskar, epsilon=(5e-4,))
@@ -68,7 +69,7 @@ variants(keskar, epsilon=(5e-4,))
 
 @measure(source="foret2021, eq. 2", sign=+1, cost="gradient")
 def sam_sharpness(
-    evaluated_float32: nn.Module, loss_gradient: Tensor, losses: Tensor, train: Split, *, rho: float = 0.05
+    resolving_network: nn.Module, loss_gradient: Tensor, losses: Tensor, train: Split, *, rho: float = 0.05
 ) -> float:
     """Rise of the training loss after one step of sharpness-aware minimisation up its gradient, in nats.
 
@@ -78,7 +79,7 @@ def sam_sharpness(
     norm = float(torch.linalg.vector_norm(loss_gradient))
     if norm == 0:
         raise Undefined("the gradient of the training loss is zero: the step has no direction")
-    adversary = Adversary.of(evaluated_float32, train)
+    adversary = Adversary.of(resolving_network, train)
     step = (rho / norm * loss_gradient).to(adversary.weights.dtype)
     return adversary.loss(step) - float(losses.mean())
 

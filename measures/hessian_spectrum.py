@@ -29,15 +29,15 @@ PROBES, STEPS = 8, 8
 
 @measure(source="roy2007, effective rank; ubaru2017, alg. 1", sign=+1, cost="iterative")
 def hessian_spectral_entropy(
-    evaluated: nn.Module, evaluated_float32: nn.Module, evaluated_parameters: Tensor, train: Split, rng: torch.Generator
+    evaluated: nn.Module, resolving_network: nn.Module, evaluated_parameters: Tensor, train: Split, rng: torch.Generator
 ) -> Estimate:
     """Entropy of the normalised squared spectrum of the Hessian, in nats.
 
     Formula: −Σ_j q_j ln q_j, q_j = λ_j² / Σ λ², of the mean loss on the first 64 training examples (32 if they are of
     more than 1,000 numbers); exact, float64, for at most 300 parameters, else by `estimated_entropy` with Hessian
-    products in float32, whose rounding is far below the sampling error. Squares, not absolute values: the quadrature
-    cannot tell the many eigenvalues near zero from zero, and their absolute values add up: by 96 steps, that entropy of
-    a wide perceptron had not settled within a nat.
+    products in float32 (float64 below a training loss of 1e-4 nats), whose rounding is far below the sampling error.
+    Squares, not absolute values: the quadrature cannot tell the many eigenvalues near zero from zero, and their
+    absolute values add up: by 96 steps, that entropy of a wide perceptron had not settled within a nat.
     Sign: a wide spectrum is of many directions that the sample has had to fix, so larger predicts a larger gap.
     Raises: Undefined where the Hessian is zero.
     """
@@ -48,8 +48,9 @@ def hessian_spectral_entropy(
         exact = hessian_product(mean_loss_terms(evaluated, few), evaluated_parameters)
         dense = torch.stack([exact(unit) for unit in torch.eye(size, dtype=evaluated_parameters.dtype)])
         return Estimate(spectral_entropy(torch.linalg.eigvalsh(dense).square()), 0.0)
-    product = hessian_product(mean_loss_terms(evaluated_float32, few), evaluated_parameters.float())
-    return estimated_entropy(lambda vector: product(vector.float()).double(), size, rng)
+    precision = next(resolving_network.parameters()).dtype
+    product = hessian_product(mean_loss_terms(resolving_network, few), evaluated_parameters.to(precision))
+    return estimated_entropy(lambda vector: product(vector.to(precision)).double(), size, rng)
 
 
 def estimated_entropy(

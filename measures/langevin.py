@@ -67,8 +67,9 @@ def sample(
     burn_in: int,
     steps: int,
 ) -> Chains:
-    """Losses of draws from the density proportional to exp(−nβ L(w) − γ/2 ‖w − w*‖²), chains that start at w*.
+    """Losses of draws from the density proportional to exp(−nβ L(w) − γ/2 ‖w − w*‖²), w* the point.
 
+    One burn-in leads from w*, where the loss is least, to where all chains start; its step is tuned on the way.
     The proposal is the preconditioned Crank–Nicolson Langevin step (Cotter, Roberts, Stuart & White 2013):
     y = a x − b C g(x) + c C^{1/2} ξ for x = w − w*, with the prior's covariance C = I/γ, g = nβ ∇L, a = (2−δ)/(2+δ),
     b = 2δ/(2+δ), c² = 1 − a². It leaves the prior N(0, C) as it is, whatever the number of dimensions, so that only the
@@ -76,10 +77,12 @@ def sample(
     """
     heat = inverse_temperature
     kept, accepted, length = torch.zeros(chains, steps, dtype=torch.float64), 0, 1.0
-    at_rest = _State.at(loss, point, torch.zeros_like(point), heat)
+    start = _State.at(loss, point, torch.zeros_like(point), heat)
     for chain in range(chains):
-        here = at_rest
-        for count in range(burn_in + steps):
+        here = start
+        for count in range(0 if chain == 0 else burn_in, burn_in + steps):
+            if count == burn_in:
+                start = here
             step = _Step(length, localisation)
             # PyTorch draws normals six times faster in float32.
             moved = step.propose(here, torch.randn(len(point), generator=rng).to(point.dtype))

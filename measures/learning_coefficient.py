@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 EXAMPLES, IMAGES = 64, 32
 """The posterior is that of the first of the training examples, whose order is random; images cost more."""
 
-CHAINS, BURN_IN, STEPS = 2, 20, 50
+CHAINS, BURN_IN, STEPS = 2, 100, 50
 
 
-@measure(source="lau2025, eq. 15", sign=+1, cost="iterative", revision=3)
+@measure(source="lau2025, eq. 15", sign=+1, cost="iterative", revision=4)
 def local_learning_coefficient(
     evaluated_float32: nn.Module, train: Split, rng: torch.Generator, *, localisation: float = 100.0
 ) -> Estimate:
@@ -59,8 +59,9 @@ def learning_coefficient(
     """λ̂ = nβ (E L(w) − L(w*)), β = 1/ln n, of any loss with its gradient, at a point w*.
 
     The authors draw by stochastic-gradient Langevin dynamics, whose step size biases the mean; here the chains are
-    Metropolis-adjusted on the full sample (`langevin.sample`), so only their length limits them. The standard error
-    counts their autocorrelation. ``converged`` is False where the chains accepted less than 5 % of their proposals.
+    Metropolis-adjusted on the full sample (`langevin.sample`), so only their length limits them: after too short a
+    burn-in λ̂ is too low, since it starts at the least loss. The standard error counts their autocorrelation alone.
+    ``converged`` is False where the chains accepted less than 5 % of their proposals.
     Raises: Undefined for fewer than two examples, where ln n is zero.
     """
     if examples < 2:

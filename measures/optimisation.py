@@ -35,7 +35,7 @@ def _steps_at(history: History, loss_nats: float) -> float:
 
 @measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"))
 def steps_to_loss(history: History, *, loss_nats: float = 0.1) -> float:
-    """The number of optimiser steps to a training cross-entropy of ``loss_nats``.
+    """The number of optimiser steps to a training loss of ``loss_nats``, the loss that was trained on.
 
     Interpolated linearly between the ends of epochs, where the loss of the whole training set is recorded. The losses
     of this and the next measure are the paper's as recalled.
@@ -46,7 +46,7 @@ def steps_to_loss(history: History, *, loss_nats: float = 0.1) -> float:
 
 @measure(source="jiang2020", sign=+1, invariances=("unit_permutation", "example_permutation"))
 def steps_between_losses(history: History, *, start_nats: float = 0.1, end_nats: float = 0.01) -> float:
-    """The number of optimiser steps from a training cross-entropy of ``start_nats`` to one of ``end_nats``.
+    """The number of optimiser steps from a training loss of ``start_nats`` to one of ``end_nats``.
 
     Interpolated as `steps_to_loss`. Raises: Undefined where the lower loss was not reached.
     Sign: stability bounds grow with the number of steps.
@@ -58,7 +58,7 @@ def steps_between_losses(history: History, *, start_nats: float = 0.1, end_nats:
 def training_speed(history: History) -> float:
     """The sum of the training losses, one an epoch and the initial one: the area under the training curve.
 
-    Formula: Σ_{e=0}^{T} Φ_e, in nats. Raises: nothing.
+    Formula: Σ_{e=0}^{T} Φ_e, of the loss trained on (cross-entropy: in nats). Raises: nothing.
     Sign: the sum bounds the negative log marginal likelihood (of linear models trained in a Bayesian way).
     """
     return float(history.loss_nats.sum())
@@ -68,7 +68,8 @@ def training_speed(history: History) -> float:
 def training_speed_last(history: History, *, epochs: int = 2) -> float:
     """The sum of the training losses of the last epochs.
 
-    Formula: Σ_{e=T−E+1}^{T} Φ_e, E ``epochs``, in nats. Raises: Undefined where the run is shorter.
+    Formula: Σ_{e=T−E+1}^{T} Φ_e, E ``epochs``, in the unit of the loss trained on. Raises: Undefined where the run is
+    shorter.
     Sign: as `training_speed`, without the burn-in.
     """
     if len(history.loss_nats) < epochs:
@@ -80,7 +81,8 @@ def training_speed_last(history: History, *, epochs: int = 2) -> float:
 def training_speed_ema(history: History, *, decay: float = 0.9) -> float:
     """The sum of the training losses with exponentially decaying weights.
 
-    Formula: Σ_e γ^{T−e} Φ_e, γ ``decay``, in nats. Raises: nothing. Sign: as `training_speed`.
+    Formula: Σ_e γ^{T−e} Φ_e, γ ``decay``, in the unit of the loss trained on. Raises: nothing. Sign: as
+    `training_speed`.
     """
     age = torch.arange(len(history.loss_nats) - 1, -1, -1, dtype=torch.float64)
     return float((decay**age * history.loss_nats).sum())

@@ -44,6 +44,16 @@ def losses(logits: Tensor, train: Split) -> Float[Tensor, " examples"]:
     return cross_entropy(logits, train.labels, reduction="none")
 
 
+DOUBLE_BELOW_NATS = 1e-4
+"""Below this loss the rounding of a probability near 1 in float32, 6e-8, is more than a thousandth of the loss."""
+
+
+@quantity(cost="forward")
+def resolving_network(evaluated: nn.Module, evaluated_float32: nn.Module, losses: Tensor) -> nn.Module:
+    """The network in the least precision that resolves its training loss: float32 from 1e-4 nats on, else float64."""
+    return evaluated if float(losses.mean()) < DOUBLE_BELOW_NATS else evaluated_float32
+
+
 @quantity(cost="forward")
 def margins(logits: Tensor, train: Split) -> Float[Tensor, " examples"]:
     """f_y − max_{j≠y} f_j of each training example."""

@@ -100,10 +100,10 @@ def search_sigma(
     False position on log σ with common random numbers from ``guess``: first one draw on a few examples, which also
     gives the slope of the drop; then all examples, there with a third of the draws (at least two are made in all), one
     Newton step on with all of them, and further only where that is not within the tolerance; the accepted σ is
-    corrected along the slope between these, both with the first third. Each example
-    has noise of its own, and that of a linear output layer is integrated out (see `NoisyNetwork.correct`), which leaves
-    the mean drop, all that the search looks at, unbiased. The standard error is that of the mean drop over its slope
-    (delta method).
+    corrected along the slope between these, both with the first third. Each example has noise of its own, and that of a
+    linear output layer is integrated out (see `NoisyNetwork.correct`), which leaves the mean drop, all that the search
+    looks at, unbiased but for the quadrature there. The standard error is that of the mean drop over its slope (delta
+    method).
     """
     noisy = NoisyNetwork(network, train.inputs[:1])
     right = logits.argmax(dim=1) == train.labels

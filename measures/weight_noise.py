@@ -111,7 +111,9 @@ class NoisyNetwork:
         """The probability that each example is classified correctly, given the noise before the output layer.
 
         Given its inputs, a linear output layer under noise has independent Gaussian logits, over which the mean is
-        taken exactly; where the network ends otherwise this is 1 or 0, for one draw of all noise.
+        taken by Gauss–Hermite quadrature: within 1e-3 where the deviations are alike, within .1 for an example whose
+        right class has ten times those of the others; where the network ends otherwise this is 1 or 0, for one draw of
+        all noise.
         """
         parts = zip(self._split(inputs), self._split(labels), strict=True)
         draws = _Draws(noise, generator, 1.0)

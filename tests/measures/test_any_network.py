@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -187,3 +188,38 @@ def test_a_number_too_large_for_double_precision_is_undefined() -> None:
     found = readings(Trained(network, initial, train), "spectral_orig_main")["spectral_orig_main"]
     assert found.status == "undefined"
     assert "double precision" in found.reason
+
+
+def test_curvature_and_sharpness_are_resolved_where_the_loss_is_tiny() -> None:
+    """A loss of some 1e-8 nats, of which float32 keeps nothing: 1 + 1e-8 is 1 there."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    with torch.no_grad():
+        network[2].weight.mul_(60)
+        network[2].bias.mul_(60)
+        inputs = torch.randn(400, 6)
+        outputs = network(inputs).double()
+        labels = outputs.argmax(dim=1)
+        loss = nn.functional.cross_entropy(outputs, labels, reduction="none")
+    kept = (loss > 1e-9) & (loss < 1e-7)
+    train = Split(inputs[kept], labels[kept], 3)
+    found = readings(Trained(network, {}, train), "sam_sharpness", "keskar", "hessian_top", "hessian_spectral_entropy")
+    exact = copy.deepcopy(network).double()
+    names = dict(exact.named_parameters())
+
+    def mean_loss(values: dict[str, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(functional_call(exact, values, (train.inputs.double(),)), train.labels)
+
+    start = {name: value.detach() for name, value in names.items()}
+    assert float(mean_loss(start)) < 1e-7
+    slope = torch.func.grad(mean_loss)(start)
+    length = math.sqrt(sum(float(part.square().sum()) for part in slope.values()))
+    moved = {name: value + 0.05 / length * slope[name] for name, value in start.items()}
+    rise = float(mean_loss(moved) - mean_loss(start))
+    assert found["sam_sharpness"].value == pytest.approx(rise, rel=1e-3)
+    assert found["keskar"].value is not None
+    assert found["keskar"].value >= 0
+    blocks = torch.func.hessian(mean_loss)(start)
+    rows = [torch.cat([blocks[a][b].reshape(start[a].numel(), start[b].numel()) for b in start], dim=1) for a in start]
+    top = float(torch.linalg.eigvalsh(torch.cat(rows))[-1])
+    assert found["hessian_top"].value == pytest.approx(top, rel=1e-3)
