@@ -47,7 +47,9 @@ def damage(kind: str, file: Path, other: Path) -> None:
     else:
         # In the middle of the values: a digit of a JSON number, a byte of a tensor.
         text = file.suffix not in (".safetensors", ".log")
-        places = [at for at, byte in enumerate(content) if chr(byte).isdigit()] if text else []
+        # A leading digit: another seventeenth one may be of the same number.
+        leading = (at for at in range(1, len(content)) if content[at : at + 1].isdigit() and content[at - 1] in b" -:[")
+        places = list(leading) if text else []
         at = places[len(places) // 2] if places else len(content) - 5
         file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
 
