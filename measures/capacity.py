@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.layers import Layer
+from gapbench.measures.layers import Layer, example_dimension
 from gapbench.measures.piecewise_linear import activation_patterns, nonlinear_operation
 from gapbench.measures.registry import Undefined, measure, per_sample, variants
 from gapbench.models.trained import History, Trained
@@ -154,7 +154,8 @@ def linear_regions(evaluated_float32: nn.Module, train: Split, *, segments: int 
     ReLU, leaky ReLU and clipped ReLU, whether modules or functions) differ; averaged over the segments from example k
     to example k+1, k < ``segments``. Regions narrower than the spacing are merged, and switches of max-pooling are not
     counted. The paper counts transitions along a trajectory through data points (as recalled), here along segments.
-    Raises: Undefined where the network is not piecewise linear or has no ReLU, or fewer than two training examples.
+    Raises: Undefined where the network is not piecewise linear or has no ReLU, where what enters a ReLU is not one
+    example a row, and for fewer than two training examples.
     Sign: a network of more regions on the data is the more complex function.
     """
     count = min(segments, len(train) - 1)
@@ -166,6 +167,9 @@ def linear_regions(evaluated_float32: nn.Module, train: Split, *, segments: int 
     strange = nonlinear_operation(evaluated_float32, ends[:1])
     if strange is not None:
         raise Undefined(f"a network that computes {strange} has no linear regions")
+    alone, both = (activation_patterns(evaluated_float32, ends[:number]) for number in (1, 2))
+    if len(alone) != len(both) or any(example_dimension(*pair) != 0 for pair in zip(alone, both)):
+        raise Undefined("examples are not one a row in what enters a ReLU")
     switched = torch.stack([_switches(activation_patterns(evaluated_float32, points)) for points in line])
     return 1 + float(switched.sum(dim=1).double().mean())
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def features(outputs: Outputs) -> Float[Tensor, "examples features"]:
     """What enters the last weight layer in the order of the forward pass, one row a training example, float64.
 
-    Raises: Undefined where the last weight layer is not linear.
+    Raises: Undefined where the last weight layer is not linear, or does not see one row an example.
     """
     if outputs.last_hidden is None:
-        raise Undefined("the last weight layer is not a linear layer")
+        raise Undefined("the last weight layer is not a linear layer with one row an example")
     return outputs.last_hidden
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gapbench.datasets.spec import Split
-from gapbench.measures.layers import Weighted, trace
+from gapbench.measures.layers import example_dimension, weight_calls
 from gapbench.measures.quantities import batches
 from gapbench.measures.registry import Undefined, quantity
 
@@ -20,7 +20,8 @@ MARGIN_QUANTILE = 0.1
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of a network, and what enters its last weight layer; None where that layer is not linear."""
+    """The outputs of a network, and what enters its last weight layer; None where that layer is not linear, or does not
+    see a row an example."""
 
     logits: Float[Tensor, "examples classes"]
     last_hidden: Float[Tensor, "examples features"] | None
@@ -97,7 +98,10 @@ def outputs_of(network: nn.Module, train: Split) -> Outputs:
 
 
 def _last_linear(network: nn.Module, example: Tensor) -> nn.Linear | None:
-    """The weight layer that the forward pass calls last, if it is linear."""
-    with torch.no_grad():
-        weighted = [call.module for call in trace(network, example) if isinstance(call.module, Weighted)]
-    return weighted[-1] if weighted and isinstance(weighted[-1], nn.Linear) else None
+    """The weight layer that the forward pass calls last, if it is linear and sees the examples one a row."""
+    called = weight_calls(network, example)
+    if not called:
+        return None
+    last, twice = called[-1]
+    apart = example_dimension(last.input, twice.input) == 0
+    return last.module if isinstance(last.module, nn.Linear) and apart else None

@@ -223,3 +223,56 @@ def test_curvature_and_sharpness_are_resolved_where_the_loss_is_tiny() -> None:
     rows = [torch.cat([blocks[a][b].reshape(start[a].numel(), start[b].numel()) for b in start], dim=1) for a in start]
     top = float(torch.linalg.eigvalsh(torch.cat(rows))[-1])
     assert found["hessian_top"].value == pytest.approx(top, rel=1e-3)
+
+
+class Tokens(nn.Module):
+    """One function of a sequence, its mean over tokens, with the examples first, second, or among the rows."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.first, self.second, self.last = way, nn.Linear(6, 16), nn.Linear(16, 8), nn.Linear(8, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        x = inputs if self.way == "batch first" else inputs.transpose(0, 1)
+        x = inputs.reshape(-1, 6) if self.way == "rows" else x
+        x = self.last(torch.relu(self.second(torch.relu(self.first(x)))))
+        x = x.reshape(len(inputs), -1, 3) if self.way == "rows" else x
+        return x.mean(dim=0 if self.way == "sequence first" else 1)
+
+
+def test_rows_that_are_no_examples_are_not_taken_for_them() -> None:
+    names = ("linear_regions", "intrinsic_dimension", "information_plane_input")
+    found = {}
+    for way in ("batch first", "sequence first", "rows"):
+        torch.manual_seed(0)
+        network = Tokens(way).eval()
+        train = Split(torch.randn(20, 4, 6), torch.arange(20) % 3, 3)
+        found[way] = readings(Trained(network, {}, train), *names)
+    assert all(reading.status == "ok" for reading in found["batch first"].values())
+    for way in ("sequence first", "rows"):
+        for name in names:
+            assert found[way][name].status == "undefined", (way, name)
+            assert "row" in found[way][name].reason
+
+
+def test_one_activation_under_two_names_is_bounded_as_two() -> None:
+    torch.manual_seed(0)
+    act = nn.Tanh()
+    shared = nn.Sequential(nn.Linear(4, 5), act, nn.Linear(5, 5), act, nn.Linear(5, 2)).eval()
+    apart = nn.Sequential(shared[0], nn.Tanh(), shared[2], nn.Tanh(), shared[4]).eval()
+    train = Split(torch.randn(6, 4), torch.arange(6) % 2, 2)
+    one, two = (readings(Trained(net, {}, train), "lipschitz_upper")["lipschitz_upper"] for net in (shared, apart))
+    assert one.value is not None
+    assert one.value == two.value
+
+
+def test_the_lipschitz_bound_is_never_below_the_norm_that_it_is_sought_for() -> None:
+    """A largest singular value that is hardly larger than the others: plain power iteration stops below it."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(100, 100, bias=False)).eval()
+    with torch.no_grad():
+        network[1].weight.copy_(torch.eye(100))
+        network[1].weight[0, 0] = 1.0001
+    train = Split(torch.randn(100, 1, 10, 10), torch.arange(100), 100)
+    found = readings(Trained(network, {}, train), "lipschitz_upper")["lipschitz_upper"]
+    assert found.value is not None
+    assert 1.0001 * (1 - 1e-7) <= found.value <= 1.0001 * (1 + 1e-6)
